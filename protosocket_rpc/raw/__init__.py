@@ -1,0 +1,23 @@
+"""The raw protosocket: a connection, a codec and a reactor. No ids, no RPC."""
+
+from protosocket_rpc.raw.address import Address, parse_address
+from protosocket_rpc.raw.codec import Codec, CodecPair, Decoder, Encoder
+from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.raw.endpoints import RawServer, connect, serve
+from protosocket_rpc.raw.limits import Limits
+from protosocket_rpc.raw.reactor import Reactor
+
+__all__ = [
+    "Address",
+    "Codec",
+    "CodecPair",
+    "Connection",
+    "Decoder",
+    "Encoder",
+    "Limits",
+    "RawServer",
+    "Reactor",
+    "connect",
+    "parse_address",
+    "serve",
+]

@@ -1,0 +1,56 @@
+"""Where to connect to or listen: the target strings that gRPC users write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FORMS = "'host:port', '[ipv6]:port', 'dns:///host:port', 'unix:path' or 'unix-abstract:name'"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A TCP address (`host`, `port`), or a Unix-domain socket (`path`).
+
+    An abstract Unix socket has a path that starts with a NUL character, as the kernel sees it.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path.startswith("\0"):
+            return f"unix-abstract:{self.path[1:]}"
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(target: str) -> Address:
+    """Read a target in one of gRPC's name forms.
+
+    ``host:port``, ``[::1]:port``, ``dns:///host:port``, ``ipv4:1.2.3.4:port``,
+    ``ipv6:[::1]:port``, ``unix:path``, ``unix:///absolute/path``, ``unix-abstract:name``.
+
+    Raises:
+        ValueError: the target has none of these forms.
+    """
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme == "unix":
+        path = rest[2:] if rest.startswith("//") else rest
+        if not path:
+            raise ValueError(f"target {target!r} has no socket path")
+        return Address(path=path)
+    if colon and scheme == "unix-abstract":
+        return Address(path="\0" + rest)
+    authority = target
+    if colon and scheme in ("dns", "ipv4", "ipv6"):
+        authority = rest.rpartition("/")[2]
+    host, colon, port = authority.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""  # an IPv6 address without brackets: no telling where the port begins
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"target {target!r} is not {_FORMS}")
+    return Address(host=host, port=int(port))

@@ -1,0 +1,359 @@
+"""One connection: bytes from the transport to the reactor, messages to the transport.
+
+::
+
+    transport ── data_received ──> decoder ──> reactor.on_messages
+    transport <── flush <── queue <── encoder <── send
+
+An asyncio protocol by its method names alone: nothing here imports asyncio, so that the module
+can be driven by any transport and be compiled. What leaves is batched: messages queue up, and
+go to the transport in one write at the end of the turn of the loop, or every `flush_every`
+messages, so that the peer can work on the first while this side is still making the last.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, Protocol
+
+from protosocket_rpc.errors import ConnectionClosed, FrameTooLarge, OutputQueueFull
+from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
+from protosocket_rpc.raw.limits import Limits
+from protosocket_rpc.raw.reactor import Reactor
+
+# A message from this size on goes to the transport by itself: joining it to others would copy it.
+LARGE: Final = 32 * 1024
+
+_FEWEST_PER_FLUSH: Final = 2
+_MOST_PER_FLUSH: Final = 16
+
+
+class Registry(Protocol):
+    """Knows the open connections of a server. A set will do."""
+
+    def add(self, connection: Any, /) -> None: ...
+
+    def discard(self, connection: Any, /) -> None: ...
+
+
+class Connection(Generic[Inbound, Outbound]):
+    """A stream of messages in each direction over one socket. Also the sender of its reactor.
+
+    Made by `connect()` and `serve()`. Everything here must be called on the loop's own thread.
+
+    Attributes:
+        flush_every: the number of messages after which queued output is written out at once.
+            Follows the traffic; a reactor that knows better (how many answers it expects) may
+            set it.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_codec",
+        "_failure",
+        "_flush_due",
+        "_in_turn",
+        "_limits",
+        "_loop",
+        "_needed",
+        "_out",
+        "_queued",
+        "_reactor",
+        "_reading_paused",
+        "_reads_only_while_writable",
+        "_registry",
+        "_skip",
+        "_stalled",
+        "_tail",
+        "_tail_size",
+        "_transport",
+        "_waiters",
+        "flush_every",
+    )
+
+    def __init__(
+        self,
+        loop: Any,
+        codec: Codec[Inbound, Outbound],
+        reactor: Reactor[Inbound, Outbound],
+        limits: Limits,
+        registry: Registry | None = None,
+    ) -> None:
+        """Use `connect()` or `serve()`.
+
+        Args:
+            registry: is told of this connection while it is open; None for a client's.
+        """
+        self._loop = loop
+        self._codec = codec
+        self._reactor = reactor
+        self._limits = limits
+        # A peer that sends without reading answers must not make this side hold them all. Only a
+        # server stops reading: if both sides did, each could wait for the other for ever.
+        self._registry = registry
+        self._reads_only_while_writable = registry is not None
+        self._reading_paused = False
+        self._transport: Any = None
+        self._closing = False
+        self._failure: Exception | None = None
+        # Input: chunks of an unfinished message, their total, what it takes, what to drop.
+        self._tail: list[bytes] = []
+        self._tail_size = 0
+        self._needed = 0
+        self._skip = 0
+        # Output.
+        self._out: list[bytes] = []
+        self._queued = 0
+        self._stalled = False
+        self._in_turn = False
+        self._flush_due = False
+        self._waiters: list[Any] = []
+        self.flush_every = _FEWEST_PER_FLUSH
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else "stalled" if self._stalled else "open"
+        return f"<Connection {state} peer={self.get_extra_info('peername')!r}>"
+
+    # -- what a reactor uses ---------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """False while the peer does not read what it was already sent, and after the end."""
+        return not (self._stalled or self._closing)
+
+    @property
+    def closing(self) -> bool:
+        """True from the moment that nothing more can be sent."""
+        return self._closing
+
+    @property
+    def queued(self) -> int:
+        """Bytes of output that wait for the peer to read."""
+        return self._queued
+
+    def send(self, message: Outbound) -> None:
+        """Queue one message. Messages arrive in the order of these calls.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            OutputQueueFull: the peer does not read, and too much waits for it already.
+        """
+        self.write(self._codec.encode(message))
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes that are already encoded. Raises as `send` does."""
+        out = self._out
+        if self._stalled or self._closing:
+            self._write_stalled(data)
+        elif len(data) >= LARGE:
+            self.flush()
+            self._transport.write(data)
+        else:
+            out.append(data)
+            if len(out) >= self.flush_every:
+                # In two steps: the transport may call back.
+                self._out = []
+                self._transport.write(b"".join(out))
+            elif not (self._in_turn or self._flush_due):
+                self._flush_due = True
+                self._loop.call_soon(self._end_turn)
+
+    def _write_stalled(self, data: bytes) -> None:
+        if self._closing:
+            raise ConnectionClosed("the connection is closed") from self._failure
+        if self._queued >= self._limits.max_queued_output:
+            raise OutputQueueFull(
+                f"{self._queued} bytes wait for {self.get_extra_info('peername')}, which does not "
+                f"read; Limits.max_queued_output is {self._limits.max_queued_output}"
+            )
+        self._out.append(data)
+        self._queued += len(data)
+
+    def flush(self) -> None:
+        """Hand all that is queued to the transport now."""
+        out = self._out
+        if out and not self._stalled:
+            self._out = []
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    async def drain(self) -> None:
+        """Wait until the peer has read enough for more to be sent.
+
+        Raises:
+            ConnectionClosed: the connection ended first.
+        """
+        if self._closing:
+            raise ConnectionClosed("the connection is closed") from self._failure
+        if self._stalled:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def pause_reading(self) -> None:
+        """Receive nothing until `resume_reading`: the peer is stopped by its own full buffers."""
+        self._reading_paused = True
+        self._update_reading()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        self._reading_paused = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        if self._closing:
+            return
+        if self._reading_paused or (self._stalled and self._reads_only_while_writable):
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Send what is queued, then close. Does nothing the second time."""
+        if not self._closing:
+            self.flush()
+            self._closing = True
+            if self._out:  # only while stalled: the transport keeps it behind what it holds
+                self._transport.write(b"".join(self._out))
+                self._out = []
+            self._transport.close()
+
+    def abort(self, cause: Exception) -> None:
+        """Drop what is queued and close at once; `cause` is what `on_close` is told."""
+        if self._failure is None:
+            self._failure = cause
+        self._closing = True
+        self._out = []
+        if self._transport is not None:
+            self._transport.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What asyncio's transport knows: ``peername``, ``sockname``, ``ssl_object``, ..."""
+        if self._transport is None:
+            return default
+        return self._transport.get_extra_info(name, default)
+
+    # -- what a transport calls (asyncio.Protocol) -----------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        # The transport is to say at once when the peer stops reading: the queue is kept here.
+        transport.set_write_buffer_limits(high=0)
+        if self._registry is not None:
+            self._registry.add(self)
+        try:
+            self._reactor.on_open(self)
+        except Exception as error:  # the reactor's own: ends this connection only
+            self.abort(error)
+
+    def data_received(self, data: bytes) -> None:
+        if self._needed or self._skip:
+            data = self._rejoin(data)
+            if not data:
+                return
+        if self._closing and self._failure is not None:
+            return
+        messages: list[Inbound] = []
+        self._in_turn = True
+        try:
+            try:
+                end = self._codec.decode(data, messages)
+            finally:
+                if messages:
+                    every = len(messages) >> 2
+                    if every < _FEWEST_PER_FLUSH:
+                        every = _FEWEST_PER_FLUSH
+                    elif every > _MOST_PER_FLUSH:
+                        every = _MOST_PER_FLUSH
+                    self.flush_every = every
+                    self._reactor.on_messages(messages)
+            if end != len(data):
+                self._keep(data, end)
+        except Exception as error:  # the decoder's or the reactor's: ends this connection only
+            self.abort(error)
+        self._in_turn = False
+        if self._out and not self._stalled:
+            self.flush()
+
+    def _keep(self, data: bytes, end: int) -> None:
+        """Hold the unfinished message at the end of `data`, or note what is to be skipped."""
+        size = len(data) - end
+        if size < 0:
+            self._skip = -size
+            return
+        needed = self._codec.needed()
+        limit = self._limits.max_buffer
+        if needed > limit or size > limit:
+            raise FrameTooLarge(
+                f"the peer sends a message of {needed or size} bytes; Limits.max_buffer is {limit}"
+            )
+        self._tail = [data[end:]]
+        self._tail_size = size
+        self._needed = needed if needed > size else size + 1
+
+    def _rejoin(self, data: bytes) -> bytes:
+        """What is to be decoded now that `data` has arrived; empty while it is not enough."""
+        if self._skip:
+            if len(data) <= self._skip:
+                self._skip -= len(data)
+                return b""
+            data = data[self._skip :]
+            self._skip = 0
+            return data
+        self._tail.append(data)
+        self._tail_size += len(data)
+        if self._tail_size < self._needed:
+            return b""
+        data = b"".join(self._tail)
+        self._tail = []
+        self._needed = 0
+        return data
+
+    def eof_received(self) -> bool:
+        if self._needed or self._skip:
+            self._failure = ConnectionClosed("the peer closed in the middle of a message")
+            return False
+        return self._reactor.on_eof()
+
+    def pause_writing(self) -> None:
+        self._stalled = True
+        self._update_reading()
+
+    def resume_writing(self) -> None:
+        self._stalled = False
+        self._queued = 0
+        self.flush()
+        if self._stalled or self._closing:
+            return
+        self._update_reading()
+        waiters = self._waiters
+        self._waiters = []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        try:
+            self._reactor.on_writable()
+        except Exception as error:  # the reactor's own: ends this connection only
+            self.abort(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._out = []
+        self._tail = []
+        cause = self._failure if self._failure is not None else exc
+        self._failure = cause
+        waiters = self._waiters
+        self._waiters = []
+        for waiter in waiters:
+            if not waiter.done():
+                error = ConnectionClosed("the connection ended before its peer had read enough")
+                error.__cause__ = cause
+                waiter.set_exception(error)
+        if self._registry is not None:
+            self._registry.discard(self)
+        reactor = self._reactor
+        # The reactor often holds this connection: not both, or only the collector frees them.
+        self._reactor = Reactor()
+        reactor.on_close(cause)
+
+    def _end_turn(self) -> None:
+        self._flush_due = False
+        self.flush()

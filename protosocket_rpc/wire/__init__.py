@@ -1,0 +1,1 @@
+"""The frames of service calls: bytes <-> `Frame`, hand-coded; docs/wire.md specifies them."""

@@ -1,0 +1,78 @@
+"""The codec of service-call connections: length-delimited Frames, limits applied first."""
+
+from __future__ import annotations
+
+from protosocket_rpc.errors import DecodeError, FrameTooLarge
+from protosocket_rpc.wire.frame import CANCEL, END, OVERSIZED, Frame, parse_frame
+from protosocket_rpc.wire.varint import MAX_VARINT_BYTES, decode_varint
+
+# Length prefix, id and code together take at most this many bytes.
+_HEAD = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)
+
+
+class FrameCodec:
+    """Decodes Frames. What is sent was encoded by the functions of `wire.frame` already.
+
+    Args:
+        max_frame_size: bytes of one serialized Frame. A larger one is skipped as it arrives, and
+            reported as a frame with the code OVERSIZED and its id, so that its RPC can be
+            answered.
+    """
+
+    def __init__(self, max_frame_size: int) -> None:
+        self._max_frame_size = max_frame_size
+        self._needed = 0
+
+    def decode(self, data: bytes, messages: list[Frame]) -> int:
+        size = len(data)
+        limit = self._max_frame_size
+        pos = 0
+        while pos < size:
+            length = data[pos]
+            start = pos + 1
+            if length >= 0x80:
+                length, start = decode_varint(data, pos, size)
+                if start < 0:
+                    self._needed = 0
+                    return pos
+            end = start + length
+            if length > limit:
+                if size - pos < _HEAD and size < end:
+                    self._needed = _HEAD if end - pos > _HEAD else end - pos
+                    return pos
+                messages.append(self._oversized(data, start, length))
+            elif end > size:
+                self._needed = end - pos
+                return pos
+            else:
+                messages.append(parse_frame(data, start, end))
+            pos = end
+        return pos
+
+    def needed(self) -> int:
+        return self._needed
+
+    def encode(self, message: bytes) -> bytes:
+        return message
+
+    def _oversized(self, data: bytes, start: int, length: int) -> Frame:
+        """What a frame above the limit says of itself in its first two fields."""
+        frame = Frame()
+        frame.announced = length
+        frame.code = OVERSIZED
+        end = min(len(data), start + length)
+        if start < end and data[start] == 0x08:
+            frame.id, start = decode_varint(data, start + 1, end)
+            if start < 0:
+                raise DecodeError("the id of a frame is not a varint")
+        if frame.id == 0:
+            raise FrameTooLarge(
+                f"the peer sends a frame of {length} bytes for the connection itself; "
+                f"the limit is {self._max_frame_size}"
+            )
+        if start < end and data[start] == 0x10:
+            code = data[start + 1] if start + 1 < end else 0
+            if code:
+                # Its content does not matter: a cancel or an end is one at any size.
+                frame.code = code if code <= END else CANCEL
+        return frame

@@ -1,0 +1,451 @@
+"""The Frame of proto/protosocket/rpc/v1/frame.proto: its fields, its bytes, and back.
+
+Written by hand because it runs for every message, and so that no generated message code, with
+its check of the protobuf library's version, is part of the runtime. docs/wire.md specifies each
+field; the tests hold these functions against the protobuf library byte by byte.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protosocket_rpc.errors import DecodeError
+from protosocket_rpc.wire.varint import decode_varint, encode_varint
+
+NORMAL: Final = 0
+CANCEL: Final = 1
+END: Final = 2
+# Never on the wire: stands for a frame that was too large to take, and was skipped.
+OVERSIZED: Final = 3
+
+Pairs = list[tuple[str, bytes]]
+
+
+class Settings:
+    """What one side of a connection accepts and understands. Sizes in bytes."""
+
+    max_frame_size: int = 0
+    max_message_size: int = 0
+    initial_credit: int = 0
+    fragments: bool = False
+    credit: bool = False
+    ping: bool = False
+    compression: tuple[int, ...] = ()
+    max_metadata_size: int = 0
+
+
+class GoAway:
+    """The sender takes no further RPC; those with a greater id than `last_id` were not taken."""
+
+    last_id: int = 0
+    code: int = 0
+    reason: str = ""
+
+
+class Status:
+    """How an RPC ended: a code, a text, and serialized ``google.protobuf.Any`` details."""
+
+    code: int = 0
+    message: str = ""
+    details: tuple[bytes, ...] = ()
+
+
+class Frame:
+    """One frame, as received. A field that was not sent has its default."""
+
+    id: int = 0
+    code: int = NORMAL
+    method: str = ""
+    body: bytes | None = None
+    timeout_us: int = 0
+    metadata: Pairs | None = None
+    trailers: Pairs | None = None
+    status: Status | None = None
+    compression: int = 0
+    credit: int = 0
+    more: bool = False
+    settings: Settings | None = None
+    ping: int | None = None
+    pong: int | None = None
+    go_away: GoAway | None = None
+    # The length that an OVERSIZED frame was announced with.
+    announced: int = 0
+
+    def __repr__(self) -> str:
+        name = ("NORMAL", "CANCEL", "END", "OVERSIZED")[self.code]
+        parts = [f"#{self.id} {name}"]
+        if self.method:
+            parts.append(self.method)
+        if self.body is not None:
+            parts.append(f"body={len(self.body)}B")
+        for field in ("timeout_us", "compression", "credit", "more", "announced"):
+            value = getattr(self, field)
+            if value:
+                parts.append(f"{field}={value}")
+        if self.metadata:
+            parts.append(f"metadata={len(self.metadata)}")
+        if self.trailers:
+            parts.append(f"trailers={len(self.trailers)}")
+        if self.status is not None:
+            parts.append(f"status={self.status.code}")
+        rare = ("settings", "ping", "pong", "go_away")
+        parts.extend(field for field in rare if getattr(self, field) is not None)
+        return f"<Frame {' '.join(parts)}>"
+
+
+# -- bytes -> frame ------------------------------------------------------------------------
+
+
+def parse_frame(data: bytes, pos: int, end: int) -> Frame:
+    """Read the frame that is ``data[pos:end]``, without its length prefix.
+
+    Raises:
+        DecodeError: this is no Frame.
+    """
+    frame = Frame()
+    try:
+        while pos < end:
+            tag = data[pos]
+            pos += 1
+            if tag == 0x22:  # body
+                size = data[pos]
+                pos += 1
+                if size >= 0x80:
+                    size, pos = decode_varint(data, pos - 1, end)
+                stop = pos + size
+                if pos < 0 or stop > end:
+                    raise DecodeError("the body of a frame goes beyond its end")
+                frame.body = data[pos:stop]
+                pos = stop
+            elif tag == 0x08:  # id
+                value = data[pos]
+                pos += 1
+                if value >= 0x80:
+                    value, pos = decode_varint(data, pos - 1, end)
+                frame.id = value
+            elif tag == 0x1A:  # method
+                size = data[pos]
+                pos += 1
+                if size >= 0x80:
+                    size, pos = decode_varint(data, pos - 1, end)
+                stop = pos + size
+                if pos < 0 or stop > end:
+                    raise DecodeError("the method of a frame goes beyond its end")
+                frame.method = str(data[pos:stop], "utf-8")
+                pos = stop
+            elif tag == 0x10:  # code
+                value = data[pos]
+                pos += 1
+                if value >= 0x80:
+                    value, pos = decode_varint(data, pos - 1, end)
+                # As in protosocket-rpc: any other value is a cancel.
+                frame.code = value if value <= END else CANCEL
+            else:
+                pos = _parse_rare_field(frame, tag, data, pos, end)
+            if pos < 0:
+                break
+    except IndexError:
+        pos = -1
+    except UnicodeDecodeError:
+        raise DecodeError("the method of a frame is not UTF-8") from None
+    if pos != end:
+        raise DecodeError("a frame ends in the middle of a field")
+    return frame
+
+
+def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -> int:
+    """Read a field other than id, code, method and body; its tag's first byte was read."""
+    if tag >= 0x80:
+        tag, pos = decode_varint(data, pos - 1, end)
+        if pos < 0:
+            return pos
+    wire_type = tag & 7
+    if wire_type == 0:
+        value, pos = decode_varint(data, pos, end)
+        if tag == 0x28:
+            frame.timeout_us = value
+        elif tag == 0x50:
+            frame.credit = value
+        elif tag == 0x58:
+            frame.more = value != 0
+        elif tag == 0x48:
+            frame.compression = value
+        return pos
+    if wire_type != 2:
+        return _skip_field(data, pos, end, wire_type)
+    size, pos = decode_varint(data, pos, end)
+    stop = pos + size
+    if pos < 0 or stop > end:
+        raise DecodeError("a field of a frame goes beyond its end")
+    if tag == 0x32:
+        if frame.metadata is None:
+            frame.metadata = []
+        frame.metadata.append(_parse_pair(data, pos, stop))
+    elif tag == 0x3A:
+        if frame.trailers is None:
+            frame.trailers = []
+        frame.trailers.append(_parse_pair(data, pos, stop))
+    elif tag == 0x42:
+        frame.status = _parse_status(data, pos, stop)
+    elif tag == 0x62:
+        frame.settings = _parse_settings(data, pos, stop)
+    elif tag == 0x6A:
+        frame.ping = _parse_token(data, pos, stop)
+    elif tag == 0x72:
+        frame.pong = _parse_token(data, pos, stop)
+    elif tag == 0x7A:
+        frame.go_away = _parse_go_away(data, pos, stop)
+    return stop
+
+
+def _skip_field(data: bytes, pos: int, end: int, wire_type: int) -> int:
+    """The position behind a field that is not known here, and is not length-delimited."""
+    if wire_type == 0:
+        return decode_varint(data, pos, end)[1]
+    if wire_type == 1:
+        return pos + 8
+    if wire_type == 5:
+        return pos + 4
+    raise DecodeError(f"a frame has a field of the unknown wire type {wire_type}")
+
+
+class _Fields:
+    """The fields of a submessage, one after the other: a cursor for the rare ones."""
+
+    def __init__(self, data: bytes, pos: int, end: int) -> None:
+        self._data = data
+        self._pos = pos
+        self._end = end
+        self.number = 0
+        self.value = 0
+        self.content = b""
+
+    def next(self) -> bool:
+        """Read one field into `number`, and `value` or `content`. False at the end."""
+        while self._pos < self._end:
+            data = self._data
+            end = self._end
+            tag, pos = decode_varint(data, self._pos, end)
+            if pos < 0:
+                raise DecodeError("a field ends in the middle of its tag")
+            self.number = tag >> 3
+            wire_type = tag & 7
+            if wire_type == 2:
+                size, pos = decode_varint(data, pos, end)
+                self._pos = pos + size
+                if pos < 0 or self._pos > end:
+                    raise DecodeError("a field goes beyond the end of its message")
+                self.content = data[pos : self._pos]
+                return True
+            if wire_type == 0:
+                self.value, self._pos = decode_varint(data, pos, end)
+                if self._pos < 0:
+                    raise DecodeError("a field ends in the middle of its value")
+                return True
+            self._pos = _skip_field(data, pos, end, wire_type)
+            if self._pos > end:
+                raise DecodeError("a field goes beyond the end of its message")
+        return False
+
+
+def _text(content: bytes, what: str) -> str:
+    try:
+        return str(content, "utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError(f"{what} is not UTF-8") from None
+
+
+def _parse_pair(data: bytes, pos: int, end: int) -> tuple[str, bytes]:
+    key = ""
+    value = b""
+    fields = _Fields(data, pos, end)
+    while fields.next():
+        if fields.number == 1:
+            key = _text(fields.content, "a metadata key")
+        elif fields.number == 2:
+            value = fields.content
+    return key, value
+
+
+def _parse_status(data: bytes, pos: int, end: int) -> Status:
+    status = Status()
+    fields = _Fields(data, pos, end)
+    while fields.next():
+        if fields.number == 1:
+            status.code = fields.value & 0xFFFFFFFF
+        elif fields.number == 2:
+            status.message = _text(fields.content, "a status message")
+        elif fields.number == 3:
+            status.details += (fields.content,)
+    return status
+
+
+def _parse_settings(data: bytes, pos: int, end: int) -> Settings:
+    settings = Settings()
+    fields = _Fields(data, pos, end)
+    while fields.next():
+        number = fields.number
+        if number == 1:
+            settings.max_frame_size = fields.value
+        elif number == 2:
+            settings.max_message_size = fields.value
+        elif number == 3:
+            settings.initial_credit = fields.value
+        elif number == 4:
+            settings.fragments = fields.value != 0
+        elif number == 5:
+            settings.credit = fields.value != 0
+        elif number == 6:
+            settings.ping = fields.value != 0
+        elif number == 7:
+            settings.compression = _parse_packed(fields)
+        elif number == 8:
+            settings.max_metadata_size = fields.value
+    return settings
+
+
+def _parse_packed(fields: _Fields) -> tuple[int, ...]:
+    content = fields.content
+    values: list[int] = []
+    pos = 0
+    while pos < len(content):
+        value, pos = decode_varint(content, pos, len(content))
+        if pos < 0:
+            raise DecodeError("a list of numbers ends in the middle of one")
+        values.append(value)
+    return tuple(values)
+
+
+def _parse_token(data: bytes, pos: int, end: int) -> int:
+    token = 0
+    fields = _Fields(data, pos, end)
+    while fields.next():
+        if fields.number == 1:
+            token = fields.value
+    return token
+
+
+def _parse_go_away(data: bytes, pos: int, end: int) -> GoAway:
+    go_away = GoAway()
+    fields = _Fields(data, pos, end)
+    while fields.next():
+        if fields.number == 1:
+            go_away.last_id = fields.value
+        elif fields.number == 2:
+            go_away.code = fields.value & 0xFFFFFFFF
+        elif fields.number == 3:
+            go_away.reason = _text(fields.content, "the reason to go away")
+    return go_away
+
+
+# -- frame -> bytes ------------------------------------------------------------------------
+
+_BODY_OF_SIZE: Final = [bytes((0x22, size)) for size in range(128)]
+
+
+def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> bytes:
+    """A NORMAL frame with a body, ready to be sent.
+
+    Args:
+        before: the encoded fields between code and body: the method.
+        after: the encoded fields behind the body.
+    """
+    size = len(body)
+    if size < 0x80:
+        head = b"\x08" + encode_varint(id) + before + _BODY_OF_SIZE[size]
+    else:
+        head = b"\x08" + encode_varint(id) + before + b"\x22" + encode_varint(size)
+    return encode_varint(len(head) + size + len(after)) + head + body + after
+
+
+def encode_frame(id: int, code: int, fields: bytes) -> bytes:
+    """A frame of these encoded fields, which stand in the order of their numbers."""
+    head = b"\x08" + encode_varint(id) if id else b""
+    if code:
+        head += b"\x10" + encode_varint(code)
+    return encode_varint(len(head) + len(fields)) + head + fields
+
+
+def method_field(method: str) -> bytes:
+    return _content(b"\x1a", method.encode())
+
+
+def body_field(body: bytes) -> bytes:
+    return _content(b"\x22", body)
+
+
+def timeout_field(microseconds: int) -> bytes:
+    return b"\x28" + encode_varint(microseconds)
+
+
+def metadata_field(pairs: Pairs) -> bytes:
+    return b"".join([_content(b"\x32", _pair(key, value)) for key, value in pairs])
+
+
+def trailers_field(pairs: Pairs) -> bytes:
+    return b"".join([_content(b"\x3a", _pair(key, value)) for key, value in pairs])
+
+
+def status_field(status: Status) -> bytes:
+    content = _number(b"\x08", status.code) + _optional_content(b"\x12", status.message.encode())
+    for detail in status.details:
+        content += _content(b"\x1a", detail)
+    return _content(b"\x42", content)
+
+
+def compression_field(compression: int) -> bytes:
+    return _number(b"\x48", compression)
+
+
+def credit_field(credit: int) -> bytes:
+    return _number(b"\x50", credit)
+
+
+MORE_FIELD: Final = b"\x58\x01"
+
+
+def settings_field(settings: Settings) -> bytes:
+    content = (
+        _number(b"\x08", settings.max_frame_size)
+        + _number(b"\x10", settings.max_message_size)
+        + _number(b"\x18", settings.initial_credit)
+        + _number(b"\x20", 1 if settings.fragments else 0)
+        + _number(b"\x28", 1 if settings.credit else 0)
+        + _number(b"\x30", 1 if settings.ping else 0)
+        + _optional_content(b"\x3a", b"".join([encode_varint(c) for c in settings.compression]))
+        + _number(b"\x40", settings.max_metadata_size)
+    )
+    return _content(b"\x62", content)
+
+
+def ping_field(token: int) -> bytes:
+    return _content(b"\x6a", _number(b"\x08", token))
+
+
+def pong_field(token: int) -> bytes:
+    return _content(b"\x72", _number(b"\x08", token))
+
+
+def go_away_field(go_away: GoAway) -> bytes:
+    content = (
+        _number(b"\x08", go_away.last_id)
+        + _number(b"\x10", go_away.code)
+        + _optional_content(b"\x1a", go_away.reason.encode())
+    )
+    return _content(b"\x7a", content)
+
+
+def _number(tag: bytes, value: int) -> bytes:
+    return tag + encode_varint(value) if value else b""
+
+
+def _content(tag: bytes, content: bytes) -> bytes:
+    return tag + encode_varint(len(content)) + content
+
+
+def _optional_content(tag: bytes, content: bytes) -> bytes:
+    return _content(tag, content) if content else b""
+
+
+def _pair(key: str, value: bytes) -> bytes:
+    return _optional_content(b"\x0a", key.encode()) + _optional_content(b"\x12", value)
