@@ -67,6 +67,7 @@ class Connection(Generic[Inbound, Outbound]):
         "_tail_size",
         "_transport",
         "_waiters",
+        "_writable_due",
         "flush_every",
     )
 
@@ -106,6 +107,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._stalled = False
         self._in_turn = False
         self._flush_due = False
+        self._writable_due = False
         self._waiters: list[Any] = []
         self.flush_every = _FEWEST_PER_FLUSH
 
@@ -187,6 +189,15 @@ class Connection(Generic[Inbound, Outbound]):
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
+
+    def request_writable(self) -> None:
+        """Have `on_writable` called: in the next turn of the loop, or when the peer reads again.
+
+        For a reactor with much to send, that gives way to others between its pieces.
+        """
+        if not (self._stalled or self._writable_due):
+            self._writable_due = True
+            self._loop.call_soon(self._tell_writable)
 
     def pause_reading(self) -> None:
         """Receive nothing until `resume_reading`: the peer is stopped by its own full buffers."""
@@ -329,6 +340,12 @@ class Connection(Generic[Inbound, Outbound]):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        self._tell_writable()
+
+    def _tell_writable(self) -> None:
+        self._writable_due = False
+        if self._stalled or self._closing:
+            return
         try:
             self._reactor.on_writable()
         except Exception as error:  # the reactor's own: ends this connection only

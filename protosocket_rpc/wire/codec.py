@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
-from protosocket_rpc.wire.frame import CANCEL, END, OVERSIZED, Frame, parse_frame
+from protosocket_rpc.rpc.message import CANCEL, END
+from protosocket_rpc.wire.frame import OVERSIZED, Frame, parse_frame
 from protosocket_rpc.wire.varint import MAX_VARINT_BYTES, decode_varint
 
 # Length prefix, id and code together take at most this many bytes.

@@ -10,11 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from protosocket_rpc.errors import DecodeError
+from protosocket_rpc.rpc.message import CANCEL, END, Tagged
 from protosocket_rpc.wire.varint import decode_varint, encode_varint
 
-NORMAL: Final = 0
-CANCEL: Final = 1
-END: Final = 2
 # Never on the wire: stands for a frame that was too large to take, and was skipped.
 OVERSIZED: Final = 3
 
@@ -50,11 +48,9 @@ class Status:
     details: tuple[bytes, ...] = ()
 
 
-class Frame:
+class Frame(Tagged):
     """One frame, as received. A field that was not sent has its default."""
 
-    id: int = 0
-    code: int = NORMAL
     method: str = ""
     body: bytes | None = None
     timeout_us: int = 0
