@@ -112,7 +112,7 @@ class _Adopter(Coroutine[Any, Any, None]):
         """False if the coroutine that has just run cancelled the task, or still holds it."""
         if self._parking.done() or self.task._must_cancel:  # type: ignore[attr-defined]  # asyncio's own name
             return False
-        # Held by: this object, `start`, the call below, and the loop, which is to step or to wake it.
+        # Held by this object, `start`, the call below, and the loop (to step or to wake it).
         return sys.getrefcount(self._task) <= 5
 
     def adopt(self, coro: Coroutine[Any, Any, None], context: Context, waits_for: Any) -> None:

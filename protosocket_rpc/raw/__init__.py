@@ -1,6 +1,7 @@
 """The raw protosocket: a connection, a codec and a reactor. No ids, no RPC."""
 
 from protosocket_rpc.raw.address import Address, parse_address
+from protosocket_rpc.raw.binding import Binding, bind
 from protosocket_rpc.raw.codec import Codec, CodecPair, Decoder, Encoder
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.endpoints import RawServer, connect, serve
@@ -9,6 +10,7 @@ from protosocket_rpc.raw.reactor import Reactor
 
 __all__ = [
     "Address",
+    "Binding",
     "Codec",
     "CodecPair",
     "Connection",
@@ -17,6 +19,7 @@ __all__ = [
     "Limits",
     "RawServer",
     "Reactor",
+    "bind",
     "connect",
     "parse_address",
     "serve",

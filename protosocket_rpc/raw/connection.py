@@ -236,6 +236,20 @@ class Connection(Generic[Inbound, Outbound]):
         if self._transport is not None:
             self._transport.abort()
 
+    def _fail(self, error: Exception) -> None:
+        """End the connection because of `error`, after the reactor's last words."""
+        if self._failure is not None or self._closing:
+            return
+        self._failure = error
+        try:
+            self._reactor.on_failure(error)
+        except Exception as second:  # the reactor is beyond help: only the end is left
+            self.abort(second)
+        if self._stalled:
+            self.abort(error)
+        else:
+            self.close()
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What asyncio's transport knows: ``peername``, ``sockname``, ``ssl_object``, ..."""
         if self._transport is None:
@@ -253,14 +267,14 @@ class Connection(Generic[Inbound, Outbound]):
         try:
             self._reactor.on_open(self)
         except Exception as error:  # the reactor's own: ends this connection only
-            self.abort(error)
+            self._fail(error)
 
     def data_received(self, data: bytes) -> None:
         if self._needed or self._skip:
             data = self._rejoin(data)
             if not data:
                 return
-        if self._closing and self._failure is not None:
+        if self._closing:
             return
         messages: list[Inbound] = []
         self._in_turn = True
@@ -279,7 +293,7 @@ class Connection(Generic[Inbound, Outbound]):
             if end != len(data):
                 self._keep(data, end)
         except Exception as error:  # the decoder's or the reactor's: ends this connection only
-            self.abort(error)
+            self._fail(error)
         self._in_turn = False
         if self._out and not self._stalled:
             self.flush()
@@ -349,7 +363,7 @@ class Connection(Generic[Inbound, Outbound]):
         try:
             self._reactor.on_writable()
         except Exception as error:  # the reactor's own: ends this connection only
-            self.abort(error)
+            self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True

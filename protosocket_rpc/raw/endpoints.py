@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import socket
 import ssl as ssl_module
-import stat
 from collections.abc import Callable, Iterator
 from typing import Any, Generic
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.raw.address import Address, parse_address
+from protosocket_rpc.raw.binding import Binding, bind
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.limits import Limits
@@ -103,38 +101,34 @@ class OpenConnections:
 
 
 class RawServer(Generic[Inbound, Outbound]):
-    """A listening socket and the connections it has accepted. Made by `serve()`.
+    """Listening sockets and the connections they have accepted. Made by `serve()`.
 
     Attributes:
         connections: those that are open now.
+        address: where it listens, with the port that the system chose if that was left to it.
     """
 
     def __init__(
-        self, listener: asyncio.AbstractServer, connections: OpenConnections, address: Address
+        self,
+        listeners: list[asyncio.AbstractServer],
+        connections: OpenConnections,
+        binding: Binding,
     ) -> None:
-        self._listener = listener
+        self._listeners = listeners
+        self._binding = binding
         self.connections = connections
-        self._address = address
-        self._socket_inode = _inode(address)
-
-    @property
-    def address(self) -> Address:
-        """Where it listens: with the port that the system chose, if that was left to it."""
-        return self._address
+        self.address: Address = binding.address
 
     @property
     def target(self) -> str:
         """The address as `connect()` takes it."""
-        return str(self._address)
+        return str(self.address)
 
     def close(self) -> None:
         """Accept no more connections. Those that are open stay open."""
-        # The path goes with the socket, unless another server has taken it over meanwhile.
-        if self._socket_inode and self._socket_inode == _inode(self._address):
-            with contextlib.suppress(OSError):
-                os.unlink(self._address.path)
-        self._socket_inode = 0
-        self._listener.close()
+        self._binding.remove_path()
+        for listener in self._listeners:
+            listener.close()
 
     async def stop(self, grace: float | None = None) -> None:
         """Accept no more, close every connection, and wait until each reactor was told.
@@ -152,7 +146,8 @@ class RawServer(Generic[Inbound, Outbound]):
             for connection in self.connections:
                 connection.abort(ConnectionClosed("the server stopped; its peer did not read"))
             await self.connections.wait_none()
-        await self._listener.wait_closed()
+        for listener in self._listeners:
+            await listener.wait_closed()
 
     async def __aenter__(self) -> RawServer[Inbound, Outbound]:
         return self
@@ -162,7 +157,7 @@ class RawServer(Generic[Inbound, Outbound]):
 
 
 async def serve(
-    target: str,
+    target: str | Binding,
     codec: Callable[[], Codec[Inbound, Outbound]],
     reactor: Callable[[], Reactor[Inbound, Outbound]],
     *,
@@ -174,7 +169,8 @@ async def serve(
     """Listen; accepted connections are served until the server is stopped.
 
     Args:
-        target: as for `connect`; port 0 lets the system choose (see `RawServer.address`).
+        target: as for `connect`; port 0 lets the system choose (see `RawServer.address`). Or
+            what `bind` made of one.
         codec, reactor: called once for each connection; a class will do.
         ssl: the context to speak TLS with; None for none.
         limits: what each connection may hold.
@@ -186,59 +182,21 @@ async def serve(
         ValueError: the target has no known form.
     """
     loop = asyncio.get_running_loop()
+    binding = bind(target, reuse_port=reuse_port) if isinstance(target, str) else target
     connections = OpenConnections()
     own_limits = limits or Limits()
 
     def accept() -> Any:
         return Connection(loop, codec(), reactor(), own_limits, connections)
 
-    address = parse_address(target)
-    if address.path:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            _remove_stale_socket(address)
-            sock.bind(address.path)
-            listener: asyncio.AbstractServer = await loop.create_unix_server(
-                accept, sock=sock, ssl=ssl, backlog=backlog
-            )
-        except BaseException:
-            sock.close()
-            raise
-    else:
-        server = await loop.create_server(
-            accept,
-            address.host or None,
-            address.port,
-            ssl=ssl,
-            backlog=backlog,
-            reuse_port=reuse_port or None,
-        )
-        listener = server
-        address = Address(address.host, server.sockets[0].getsockname()[1])
-    return RawServer(listener, connections, address)
-
-
-def _inode(address: Address) -> int:
-    if not address.path or address.path.startswith("\0"):
-        return 0
+    listeners: list[asyncio.AbstractServer] = []
     try:
-        return os.stat(address.path).st_ino
-    except OSError:
-        return 0
-
-
-def _remove_stale_socket(address: Address) -> None:
-    """Remove a socket file that nobody listens on any more, so that a restart can bind."""
-    if address.path.startswith("\0"):
-        return
-    try:
-        if not stat.S_ISSOCK(os.stat(address.path).st_mode):
-            return
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(address.path)
-        except ConnectionRefusedError:
-            os.unlink(address.path)
+        for sock in binding.sockets:
+            make = loop.create_unix_server if binding.address.path else loop.create_server
+            listeners.append(await make(accept, sock=sock, ssl=ssl, backlog=backlog))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        binding.close()
+        raise
+    return RawServer(listeners, connections, binding)

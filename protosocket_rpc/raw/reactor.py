@@ -35,6 +35,13 @@ class Reactor(Generic[Inbound, Outbound]):
         """The peer will send no more. Return True to go on sending to it; not on TLS."""
         return False
 
+    def on_failure(self, error: Exception) -> None:
+        """The connection is about to end because of `error`; last words may still be sent.
+
+        Args:
+            error: what the peer sent that cannot be decoded, or what a method here raised.
+        """
+
     def on_close(self, cause: Exception | None) -> None:
         """The connection is gone. Called exactly once, last.
 

@@ -1,0 +1,309 @@
+"""The client's side of a service-call connection. Sans-I/O.
+
+::
+
+    open ──> [waiting] ── reply / END / status / CANCEL / lost ──> finished, exactly once
+                 └── cancel ──> CANCEL ──> finished
+"""
+
+from __future__ import annotations
+
+from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.rpc.message import CANCEL, END
+from protosocket_rpc.rpc.session import Rpc
+from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, Sender, SendHalf
+from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits
+from protosocket_rpc.service.session import ServiceSession
+from protosocket_rpc.status import (
+    CANCELLED,
+    INTERNAL,
+    OK,
+    RESOURCE_EXHAUSTED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+)
+from protosocket_rpc.wire.frame import (
+    Frame,
+    GoAway,
+    Pairs,
+    Settings,
+    Status,
+    credit_field,
+    encode_body_frame,
+    encode_frame,
+)
+
+_FEWEST_PER_FLUSH = 2
+_MOST_PER_FLUSH = 16
+
+
+class ClientSession(ServiceSession):
+    """The RPCs that this client has in flight on one connection.
+
+    Attributes:
+        draining: the server takes no further RPC on this connection.
+    """
+
+    def __init__(self, limits: RpcLimits) -> None:
+        super().__init__(limits)
+        self._last_id = 0
+        self.draining = False
+
+    @property
+    def usable(self) -> bool:
+        """True while RPCs can be opened."""
+        return not (self.lost or self.draining)
+
+    def open(self, rpc: ClientRpc, method: bytes, body: bytes | None, fields: bytes) -> None:
+        """Open an RPC: give it an id, and send its first frame.
+
+        Args:
+            method: the encoded field of the method.
+            body: the request; None if requests are a stream.
+            fields: the encoded fields behind the body: timeout, metadata.
+
+        Raises:
+            ConnectionClosed: the connection has ended.
+            OutputQueueFull: the server does not read, and too much waits for it.
+        """
+        connection = self.sender()
+        id = self._last_id + 1
+        self._last_id = id
+        rpc.id = id
+        rpc.session = self
+        if rpc.streams_replies:
+            window = self.limits.stream_window
+            rpc.receive = ReceiveHalf(self, id, self.limits.max_receive_message_size, window)
+            fields += credit_field(window)
+        if body is None:
+            credit = CREDIT_BEFORE_SETTINGS
+            if self.peer is not None:
+                credit = self.peer.initial_credit
+            rpc.send = SendHalf(self, rpc, credit)
+            connection.write(encode_frame(id, 0, method + fields))
+        elif len(body) <= self.fragment_size:
+            connection.write(encode_body_frame(id, method, body, fields))
+        else:
+            rpc.send = SendHalf(self, rpc, len(body))
+            rpc.send.send(method, body, fields, b"")
+        self.rpcs[id] = rpc
+
+    def on_messages(self, messages: list[Frame]) -> None:
+        super().on_messages(messages)
+        # Answers to what is in flight will come in batches: write requests in step with them.
+        every = len(self.rpcs) >> 2
+        if every < _FEWEST_PER_FLUSH:
+            every = _FEWEST_PER_FLUSH
+        elif every > _MOST_PER_FLUSH:
+            every = _MOST_PER_FLUSH
+        self.sender().flush_every = every
+
+    def on_unknown(self, message: Frame) -> None:
+        # Late frames of RPCs that have ended are harmless.
+        if message.id == 0:
+            self.on_control(message)
+
+    def on_settings(self, settings: Settings) -> None:
+        if self.peer is None:
+            for rpc in list(self.rpcs.values()):
+                if isinstance(rpc, ClientRpc) and rpc.send is not None and rpc.streams_requests:
+                    rpc.send.grant(settings.initial_credit - CREDIT_BEFORE_SETTINGS)
+        super().on_settings(settings)
+
+    def on_go_away(self, go_away: GoAway) -> None:
+        self.draining = True
+        self.on_draining()
+        for rpc in list(self.rpcs.values()):
+            if rpc.id > go_away.last_id and isinstance(rpc, ClientRpc):
+                rpc.on_refused(go_away.reason)
+
+    def on_draining(self) -> None:
+        """The server takes no further RPC: new ones need another connection."""
+
+
+class ClientRpc(Rpc[Frame], Sender):
+    """One RPC as its caller's side sees it. Subclasses turn its events into an API.
+
+    Attributes:
+        initial_metadata, trailers: as received; None while (or if never) they have arrived.
+        finished: the RPC has its outcome.
+    """
+
+    streams_requests: bool = False
+    streams_replies: bool = False
+
+    session: ClientSession | None = None
+    send: SendHalf | None = None
+    receive: ReceiveHalf | None = None
+    initial_metadata: Pairs | None = None
+    trailers: Pairs | None = None
+    finished: bool = False
+
+    # -- events, for subclasses ------------------------------------------------------------
+
+    def on_reply(self, body: bytes) -> None:
+        """The one reply of an RPC without a reply stream: it has ended well."""
+        raise NotImplementedError
+
+    def on_initial_metadata(self) -> None:
+        """`initial_metadata` has arrived before the first message."""
+
+    def on_readable(self) -> None:
+        """`receive` holds another message, or has ended."""
+
+    def on_finished(self, code: int, message: str, status: Status | None) -> None:
+        """The RPC has ended, other than by `on_reply`.
+
+        Args:
+            code, message: how; a status code's number, and a text.
+            status: what the server sent of it, with its details; None if it was not the server
+                that ended it.
+        """
+        raise NotImplementedError
+
+    def on_refused(self, reason: str) -> None:
+        """The server said that it did not take the RPC: it may be tried elsewhere."""
+        self.finish(UNAVAILABLE, f"the server is going away: {reason}", None)
+
+    # -- what the caller does --------------------------------------------------------------
+
+    def write_message(self, body: bytes) -> bool:
+        """Send one message of the request stream. False: wait for `on_sendable` first."""
+        assert self.send is not None
+        return self.send.send(b"", body, b"", b"")
+
+    def half_close(self) -> None:
+        """The request stream is complete."""
+        if not self.finished and self.session is not None:
+            self.session.sender().write(encode_frame(self.id, END, b""))
+
+    def abandon(self, code: int, message: str) -> None:
+        """End the RPC from this side, and tell the server so."""
+        if self.finished:
+            return
+        session = self.session
+        if session is not None and not session.lost:
+            connection = session.sender()
+            if not connection.closing:
+                connection.write(encode_frame(self.id, CANCEL, b""))
+        self.finish(code, message, None)
+
+    def finish(self, code: int, message: str, status: Status | None) -> None:
+        """The RPC has ended: exactly once."""
+        if self.finished:
+            return
+        self._release()
+        self.on_finished(code, message, status)
+
+    def _release(self) -> None:
+        self.finished = True
+        if self.session is not None:
+            self.session.rpcs.pop(self.id, None)
+        if self.send is not None:
+            self.send.drop()
+        if self.receive is not None:
+            self.receive.ended = True
+
+    # -- what the connection says ----------------------------------------------------------
+
+    def on_message(self, message: Frame) -> None:
+        body = message.body
+        if (
+            body is not None
+            and self.receive is None
+            and message.status is None
+            and not message.more
+            and not message.compression
+        ):
+            session = self.session
+            assert session is not None
+            if len(body) <= session.limits.max_receive_message_size and not self.streams_requests:
+                self.finished = True
+                del session.rpcs[self.id]
+                if message.metadata is not None:
+                    self.initial_metadata = message.metadata
+                if message.trailers is not None:
+                    self.trailers = message.trailers
+                self.on_reply(body)
+                return
+        self._on_message(message)
+
+    def _on_message(self, message: Frame) -> None:
+        session = self.session
+        assert session is not None
+        if self.streams_requests and session.peer is None:
+            # Settings come first from a peer that has any.
+            self.abandon(
+                UNIMPLEMENTED,
+                "the server does not take request streams: it answered without sending settings",
+            )
+            return
+        if message.metadata is not None and self.initial_metadata is None:
+            self.initial_metadata = message.metadata
+            self.on_initial_metadata()
+        if message.trailers is not None:
+            self.trailers = message.trailers
+        if message.credit and self.send is not None:
+            self.send.grant(message.credit)
+        status = message.status
+        if status is not None and status.code != OK:
+            self.finish(status.code, status.message, status)
+            return
+        if message.body is not None:
+            self._on_body(session, message)
+        elif status is not None and not self.streams_replies:
+            self.finish(INTERNAL, "the server answered OK without a reply", None)
+
+    def _on_body(self, session: ClientSession, message: Frame) -> None:
+        receive = self.receive
+        if receive is None:
+            limit = session.limits.max_receive_message_size
+            receive = self.receive = ReceiveHalf(session, self.id, limit, 0)
+        try:
+            body = receive.push(message)
+        except MessageTooLarge as error:
+            self.abandon(RESOURCE_EXHAUSTED, str(error))
+            return
+        except ProtocolError as error:
+            self.abandon(INTERNAL, str(error))
+            return
+        if body is None:
+            return
+        if self.streams_replies:
+            receive.store(body)
+            self.on_readable()
+        else:
+            self._release()
+            self.on_reply(body)
+
+    def on_end(self, message: Frame) -> None:
+        if message.metadata is not None and self.initial_metadata is None:
+            self.initial_metadata = message.metadata
+        if message.trailers is not None:
+            self.trailers = message.trailers
+        if not self.streams_replies:
+            self.finish(INTERNAL, "the server ended the call without a reply", None)
+        elif self.receive is not None and self.receive.partial:
+            self.finish(INTERNAL, "the server ended the stream in the middle of a message", None)
+        else:
+            self.finish(OK, "", None)
+
+    def on_cancel(self, message: Frame) -> None:
+        self.finish(CANCELLED, "the server cancelled the call", None)
+
+    def on_oversized(self, message: Frame) -> None:
+        assert self.session is not None
+        limit = self.session.limits.max_receive_message_size
+        self.abandon(
+            RESOURCE_EXHAUSTED,
+            f"Received message larger than max ({message.announced} vs. {limit})",
+        )
+
+    def on_lost(self, cause: Exception | None) -> None:
+        lost = ConnectionClosed("the connection was lost before the call had ended")
+        lost.__cause__ = cause
+        self.on_connection_lost(lost)
+
+    def on_connection_lost(self, error: ConnectionClosed) -> None:
+        """The connection was lost, with the RPC in flight."""
+        self.finish(UNAVAILABLE, str(error), None)

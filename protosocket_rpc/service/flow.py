@@ -1,0 +1,218 @@
+"""One direction of one RPC: credit, fragments and the order of its messages. Sans-I/O.
+
+::
+
+    producer ── send ──> SendHalf ── frames, while there is credit and room ──> connection
+    consumer <── take ── ReceiveHalf <── push ── frames
+                              └── credit, as messages are taken ──> connection
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from protosocket_rpc.errors import ProtosocketError
+from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.session import ServiceSession
+
+
+class MessageTooLarge(ProtosocketError):
+    """A message, complete or in fragments, is above the receiver's limit."""
+
+
+class SendHalf:
+    """Sends the messages of one RPC, each whole or in fragments, as credit and room allow.
+
+    Args:
+        owner: is told by `on_sendable()` when another message may be sent after all.
+        credit: bytes of body that may be sent; UNLIMITED if the receiver does not say.
+    """
+
+    def __init__(self, session: ServiceSession, owner: Sender, credit: int) -> None:
+        self._session = session
+        self._owner = owner
+        self.credit = credit
+        self._body: bytes | None = None
+        self._sent = 0
+        self._before = b""
+        self._first = b""
+        self._last = b""
+        self._dropped = False
+
+    def send(self, before: bytes, body: bytes, first: bytes, last: bytes) -> bool:
+        """Send one message. False asks the producer to wait for `on_sendable` before the next.
+
+        Args:
+            before, first: encoded fields of its first frame, in front of and behind the body.
+            last: encoded fields of its last frame, behind the body.
+        """
+        session = self._session
+        if self.credit > 0 and len(body) <= session.fragment_size:
+            self.credit -= len(body)
+            connection = session.sender()
+            connection.write(encode_body_frame(self._owner.id, before, body, first + last))
+            if connection.writable:
+                return True
+            session.enlist(self)
+            return False
+        self._body = body
+        self._sent = 0
+        self._before = before
+        self._first = first
+        self._last = last
+        if self.credit > 0:
+            self.credit -= len(body)
+            session.enlist(self)
+        return False
+
+    @property
+    def pending(self) -> bool:
+        """True while a message has not left completely."""
+        return self._body is not None
+
+    def grant(self, credit: int) -> None:
+        """The receiver allows more. A message that waited for it goes on its way."""
+        waited = self.credit <= 0
+        self.credit += credit
+        if waited and self.credit > 0 and self._body is not None:
+            self.credit -= len(self._body)
+            self._session.enlist(self)
+
+    def pump(self) -> int:
+        """Write the next piece of the message that is on its way: the bytes that it took."""
+        body = self._body
+        if body is None or self._dropped:
+            return 0
+        start = self._sent
+        stop = start + self._session.fragment_size
+        before = b"" if start else self._before
+        first = b"" if start else self._first
+        if stop >= len(body):
+            self._body = None
+            piece = body[start:] if start else body
+            frame = encode_body_frame(self._owner.id, before, piece, first + self._last)
+        else:
+            self._sent = stop
+            frame = encode_body_frame(self._owner.id, before, body[start:stop], first + MORE_FIELD)
+        self._session.sender().write(frame)
+        return len(frame)
+
+    def done(self) -> None:
+        """Nothing is on its way any more: tell the owner."""
+        if not self._dropped:
+            self._owner.on_sendable()
+
+    def drop(self) -> None:
+        """Send no more, and forget what waits."""
+        self._dropped = True
+        self._body = None
+
+
+class Sender:
+    """What a SendHalf needs of the RPC that it belongs to."""
+
+    id: int = 0
+
+    def on_sendable(self) -> None:
+        """Another message may be sent."""
+
+
+class ReceiveHalf:
+    """Puts fragments together, holds messages until they are taken, and returns their credit.
+
+    Args:
+        id: the RPC's id.
+        max_size: bytes that one message may have.
+        window: bytes that may lie here unread before the sender is to stop; 0 if it holds one
+            message at the most (the request or the reply of a unary call).
+    """
+
+    def __init__(self, session: ServiceSession, id: int, max_size: int, window: int) -> None:
+        self._session = session
+        self._id = id
+        self._max_size = max_size
+        self._window = window
+        self._messages: deque[tuple[bytes, int]] = deque()
+        self._fragments: list[bytes] | None = None
+        self._size = 0
+        self._compression = 0
+        self._unread = 0
+        self._to_return = 0
+        self._choking = False
+        self.ended = False
+
+    def push(self, frame: Frame) -> bytes | None:
+        """Take in the body of a frame: the whole message, if that completes one.
+
+        Raises:
+            MessageTooLarge: the message is above the limit.
+        """
+        body = frame.body
+        if body is None:
+            return None
+        fragments = self._fragments
+        if fragments is None:
+            self._size = len(body)
+            self._compression = frame.compression
+        else:
+            self._size += len(body)
+        if self._size > self._max_size:
+            self._fragments = None
+            raise MessageTooLarge(
+                f"Received message larger than max ({self._size} vs. {self._max_size})"
+            )
+        if frame.more:
+            if fragments is None:
+                self._fragments = [body]
+            else:
+                fragments.append(body)
+            return None
+        if fragments is not None:
+            fragments.append(body)
+            body = b"".join(fragments)
+            self._fragments = None
+        if self._compression:
+            body = self._session.decompress(self._compression, body, self._max_size)
+        return body
+
+    @property
+    def partial(self) -> bool:
+        """True while fragments of a message lie here and its last one does not."""
+        return self._fragments is not None
+
+    def store(self, message: bytes) -> None:
+        """Hold a message until `take`."""
+        self._messages.append((message, self._size))
+        self._unread += self._size
+        # A sender without credit, or messages of no bytes, which need none: the connection is
+        # the limit, and reading from it pauses.
+        if len(self._messages) > self._window or self._unread > self._window + self._max_size:
+            self._choking = True
+            self._session.choke(self)
+
+    def take(self) -> bytes | None:
+        """The next message, if one is here; its bytes become the sender's credit again."""
+        if not self._messages:
+            return None
+        message, size = self._messages.popleft()
+        self._to_return += size
+        self._unread -= size
+        if self._to_return >= self._window >> 1 and not self.ended:
+            self._session.return_credit(self._id, self._to_return)
+            self._to_return = 0
+        if self._choking and self._unread <= self._window >> 1:
+            self._choking = False
+            self._session.unchoke(self)
+        return message
+
+    def drop(self) -> None:
+        """Forget what lies here: nobody will take it."""
+        self._messages.clear()
+        self._fragments = None
+        self._unread = 0
+        if self._choking:
+            self._choking = False
+            self._session.unchoke(self)

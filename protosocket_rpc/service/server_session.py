@@ -1,0 +1,328 @@
+"""The server's side of a service-call connection. Sans-I/O.
+
+::
+
+    opening frame ──> accepted ── handler ── reply / END / status ──> ended, exactly once
+                          └── CANCEL, deadline, lost ──> handler told ──> ended
+"""
+
+from __future__ import annotations
+
+from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
+from protosocket_rpc.rpc.session import Rpc
+from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, Sender, SendHalf
+from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
+from protosocket_rpc.service.metadata import metadata_size
+from protosocket_rpc.service.session import ServiceSession
+from protosocket_rpc.status import CANCELLED, INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE
+from protosocket_rpc.wire.frame import (
+    OVERSIZED,
+    Frame,
+    GoAway,
+    Pairs,
+    Status,
+    encode_body_frame,
+    encode_frame,
+    go_away_field,
+    metadata_field,
+    status_field,
+    trailers_field,
+)
+
+
+class ServerSession(ServiceSession):
+    """The RPCs of one client's connection.
+
+    Attributes:
+        last_id: the greatest id of an RPC that was accepted.
+        draining: no further RPC is accepted.
+    """
+
+    def __init__(self, limits: RpcLimits) -> None:
+        super().__init__(limits)
+        self.last_id = 0
+        self.draining = False
+
+    def accept(self, frame: Frame) -> None:
+        """An RPC was opened: make a `ServerRpc` of it, and start it."""
+        raise NotImplementedError
+
+    def on_unknown(self, message: Frame) -> None:
+        if message.id == 0:
+            self.on_control(message)
+        elif message.code == NORMAL:
+            if not message.method:
+                # An RPC that has ended, or never was: nobody is to hang on it.
+                self.sender().write(encode_frame(message.id, CANCEL, b""))
+            elif self.draining:
+                self._refuse(message.id)
+            else:
+                if message.id > self.last_id:
+                    self.last_id = message.id
+                self.accept(message)
+        elif message.code == OVERSIZED:
+            limit = self.limits.max_receive_message_size
+            self.answer_error(
+                message.id,
+                RESOURCE_EXHAUSTED,
+                f"Received message larger than max ({message.announced} vs. {limit})",
+            )
+
+    def _refuse(self, id: int) -> None:
+        """Answer an RPC that came after this side had said that it takes no more."""
+        if self.peer is None:  # a peer that knows of going away tries again of itself
+            self.answer_error(id, UNAVAILABLE, "the server is going away")
+
+    def answer_error(self, id: int, code: int, message: str) -> None:
+        """End an RPC with a status, whichever kind it is: END follows, for a stream's sake."""
+        status = Status()
+        status.code = code
+        status.message = message
+        connection = self.sender()
+        connection.write(encode_frame(id, NORMAL, status_field(status)))
+        connection.write(encode_frame(id, END, b""))
+
+    def on_drained(self) -> None:
+        """The last RPC has ended of a connection that takes no more."""
+
+    def go_away(self, reason: str) -> None:
+        """Accept no further RPC, and say so."""
+        if not (self.draining or self.lost or self.connection is None):
+            self.draining = True
+            go_away = GoAway()
+            go_away.last_id = self.last_id
+            go_away.reason = reason
+            self.connection.write(encode_frame(0, END, go_away_field(go_away)))
+
+
+class ServerRpc(Rpc[Frame], Sender):
+    """One RPC as its server's side sees it. Subclasses run the handler.
+
+    Attributes:
+        opening: the frame that opened it: method, timeout, metadata.
+        ended: the client has its terminal answer, or is not there to have one.
+    """
+
+    streams_requests: bool = False
+    streams_replies: bool = False
+    send: SendHalf | None = None
+    receive: ReceiveHalf | None = None
+    ended: bool = False
+    # Encoded, until the first frame takes it along.
+    _initial_metadata: bytes = b""
+
+    def __init__(self, session: ServerSession, opening: Frame) -> None:
+        self.session = session
+        self.id: int = opening.id
+        self.opening = opening
+
+    # -- events, for subclasses ------------------------------------------------------------
+
+    def on_request(self, body: bytes) -> None:
+        """The one request of an RPC without a request stream has arrived: start the handler."""
+        raise NotImplementedError
+
+    def on_readable(self) -> None:
+        """`receive` holds another request, or has ended."""
+
+    def on_stopped(self, code: int, message: str) -> None:
+        """The RPC has ended without the handler: cancel it.
+
+        Args:
+            code, message: why; a status code's number, and a text.
+        """
+        raise NotImplementedError
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def open(self) -> bool:
+        """Take in the opening frame. False if the RPC cannot be served, and was answered.
+
+        An RPC with one request is then given it by `on_request`, perhaps before this returns.
+        """
+        opening = self.opening
+        session = self.session
+        metadata = opening.metadata
+        if metadata is not None:
+            size = metadata_size(metadata)
+            limit = session.limits.max_metadata_size
+            if size > limit:
+                self.fail(
+                    RESOURCE_EXHAUSTED, f"Received metadata larger than max ({size} vs. {limit})"
+                )
+                return False
+        if self.streams_replies:
+            self.send = SendHalf(session, self, opening.credit or UNLIMITED)
+        if self.streams_requests:
+            self.receive = ReceiveHalf(
+                session,
+                self.id,
+                session.limits.max_receive_message_size,
+                session.limits.stream_window,
+            )
+        elif opening.body is None:
+            self.fail(INTERNAL, "the method takes one request, and the call opened without one")
+            return False
+        session.rpcs[self.id] = self
+        if opening.body is not None:
+            self._on_body(opening)
+        return not self.ended
+
+    def _on_body(self, frame: Frame) -> None:
+        receive = self.receive
+        if receive is None:
+            limit = self.session.limits.max_receive_message_size
+            receive = self.receive = ReceiveHalf(self.session, self.id, limit, 0)
+        try:
+            body = receive.push(frame)
+        except MessageTooLarge as error:
+            self.stop(RESOURCE_EXHAUSTED, str(error))
+            return
+        except ProtocolError as error:
+            self.stop(INTERNAL, str(error))
+            return
+        if body is None:
+            return
+        if self.streams_requests:
+            receive.store(body)
+            self.on_readable()
+        else:
+            receive.ended = True
+            self.on_request(body)
+
+    # -- what the connection says ----------------------------------------------------------
+
+    def on_message(self, message: Frame) -> None:
+        if message.method:
+            raise ProtocolError(f"the peer opened RPC {self.id} while it was in flight")
+        if message.credit and self.send is not None:
+            self.send.grant(message.credit)
+        if message.body is not None:
+            if self.receive is None or self.receive.ended:
+                self.stop(INTERNAL, "a request arrived after the last one that was due")
+            else:
+                self._on_body(message)
+
+    def on_end(self, message: Frame) -> None:
+        receive = self.receive
+        if receive is not None and not receive.ended:
+            receive.ended = True
+            if receive.partial:
+                self.stop(INTERNAL, "the request stream ended in the middle of a message")
+            elif self.streams_requests:
+                self.on_readable()
+
+    def on_cancel(self, message: Frame) -> None:
+        session = self.session
+        self._release()
+        self.on_stopped(CANCELLED, "the client cancelled the call")
+        session.sender().write(encode_frame(self.id, CANCEL, b""))
+
+    def on_oversized(self, message: Frame) -> None:
+        limit = self.session.limits.max_receive_message_size
+        self.stop(
+            RESOURCE_EXHAUSTED,
+            f"Received message larger than max ({message.announced} vs. {limit})",
+        )
+
+    def on_lost(self, cause: Exception | None) -> None:
+        if not self.ended:
+            self._release()
+            self.on_stopped(CANCELLED, "the connection was lost")
+
+    # -- what the handler's side does ------------------------------------------------------
+
+    def send_initial_metadata(self, pairs: Pairs) -> None:
+        """Metadata to go with the first frame; at once, to a peer that can take it alone."""
+        self._initial_metadata = metadata_field(pairs)
+        if self._initial_metadata and self.session.peer is not None and not self.ended:
+            self.session.sender().write(encode_frame(self.id, NORMAL, self._take_metadata()))
+
+    def _take_metadata(self) -> bytes:
+        fields = self._initial_metadata
+        self._initial_metadata = b""
+        return fields
+
+    def reply(self, body: bytes, trailers: Pairs | None) -> None:
+        """The one reply of an RPC without a reply stream; ends it."""
+        if self.ended:
+            return
+        session = self.session
+        last = b"" if trailers is None else trailers_field(trailers)
+        if len(body) > session.fragment_size:
+            self.send = SendHalf(session, self, UNLIMITED)
+            self.send.send(b"", body, self._take_metadata(), last)
+            return  # ended by on_sendable, when it has left
+        self._release()
+        if self._initial_metadata:
+            last = self._take_metadata() + last
+        session.sender().write(encode_body_frame(self.id, b"", body, last))
+
+    def write_message(self, body: bytes) -> bool:
+        """Send one message of the reply stream. False: wait for `on_sendable` first.
+
+        Raises:
+            ConnectionClosed: the RPC has ended.
+        """
+        if self.ended:
+            raise ConnectionClosed("the call has ended")
+        assert self.send is not None
+        return self.send.send(b"", body, self._take_metadata(), b"")
+
+    def on_sendable(self) -> None:
+        if not self.streams_replies:
+            self._release()
+
+    def end_stream(self, trailers: Pairs | None) -> None:
+        """The reply stream is complete; ends the RPC."""
+        if self.ended:
+            return
+        self._release()
+        fields = self._take_metadata()
+        if trailers is not None:
+            fields += trailers_field(trailers)
+        self.session.sender().write(encode_frame(self.id, END, fields))
+
+    def fail(
+        self,
+        code: int,
+        message: str,
+        details: tuple[bytes, ...] = (),
+        trailers: Pairs | None = None,
+    ) -> None:
+        """End the RPC with a status other than OK."""
+        if self.ended:
+            return
+        self._release()
+        if self.session.lost:
+            return
+        status = Status()
+        status.code = code
+        status.message = message
+        status.details = details
+        fields = self._take_metadata()
+        if trailers is not None:
+            fields += trailers_field(trailers)
+        connection = self.session.sender()
+        connection.write(encode_frame(self.id, NORMAL, fields + status_field(status)))
+        if self.streams_replies:
+            connection.write(encode_frame(self.id, END, b""))
+
+    def stop(self, code: int, message: str) -> None:
+        """End the RPC with a status, over the head of its handler."""
+        if not self.ended:
+            self.fail(code, message)
+            self.on_stopped(code, message)
+
+    def _release(self) -> None:
+        self.ended = True
+        session = self.session
+        session.rpcs.pop(self.id, None)
+        if self.send is not None:
+            self.send.drop()
+        if self.receive is not None:
+            self.receive.ended = True
+            self.receive.drop()
+        if session.draining and not session.rpcs:
+            session.on_drained()

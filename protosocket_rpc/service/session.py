@@ -1,0 +1,140 @@
+"""What both sides of a service-call connection do: settings, pings, credit, fair sending.
+
+Sans-I/O: frames in by `on_messages`, bytes out by ``connection.write``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from protosocket_rpc.errors import ProtocolError
+from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.rpc.message import END, NORMAL
+from protosocket_rpc.rpc.session import Session
+from protosocket_rpc.service.flow import ReceiveHalf, SendHalf
+from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
+from protosocket_rpc.wire.frame import (
+    Frame,
+    GoAway,
+    Settings,
+    credit_field,
+    encode_frame,
+    pong_field,
+    settings_field,
+)
+
+# Large enough to cost little per byte, small enough for other messages to pass in between.
+FRAGMENT: Final = 64 * 1024
+# Fragments that leave in one turn of the loop, before others have theirs.
+BURST: Final = 4 * FRAGMENT
+
+
+class ServiceSession(Session[Frame, bytes]):
+    """The state of one connection that is not about one RPC.
+
+    Attributes:
+        limits: this side's own.
+        peer: the peer's settings; None while (or if never) they have arrived.
+        fragment_size: bodies above it are sent in fragments; UNLIMITED while the peer has not
+            said that it understands them.
+    """
+
+    def __init__(self, limits: RpcLimits) -> None:
+        super().__init__()
+        self.limits = limits
+        self.peer: Settings | None = None
+        self.fragment_size = UNLIMITED
+        self._sending: deque[SendHalf] = deque()
+        self._choking: set[ReceiveHalf] = set()
+
+    def on_open(self, connection: Connection[Frame, bytes]) -> None:
+        self.connection = connection
+        connection.write(encode_frame(0, END, settings_field(self._own_settings())))
+
+    def _own_settings(self) -> Settings:
+        limits = self.limits
+        settings = Settings()
+        settings.max_frame_size = limits.max_frame_size
+        settings.max_message_size = limits.max_receive_message_size
+        settings.initial_credit = limits.stream_window
+        settings.fragments = True
+        settings.credit = True
+        settings.ping = True
+        settings.max_metadata_size = limits.max_metadata_size
+        return settings
+
+    # -- the connection itself -------------------------------------------------------------
+
+    def on_control(self, frame: Frame) -> None:
+        """A frame of the connection itself arrived."""
+        if frame.code == NORMAL:
+            raise ProtocolError("the peer sent a frame for an RPC without an id")
+        if frame.settings is not None:
+            self.on_settings(frame.settings)
+        if frame.ping is not None:
+            self.sender().write(encode_frame(0, END, pong_field(frame.ping)))
+        if frame.pong is not None:
+            self.on_pong(frame.pong)
+        if frame.go_away is not None:
+            self.on_go_away(frame.go_away)
+
+    def on_settings(self, settings: Settings) -> None:
+        """The peer said what it accepts and understands."""
+        self.peer = settings
+        if settings.fragments:
+            size = FRAGMENT
+            if 0 < settings.max_frame_size < 2 * size:
+                # Room for the other fields of the first frame.
+                size = max(settings.max_frame_size >> 1, 1)
+            self.fragment_size = size
+
+    def on_pong(self, token: int) -> None:
+        """The peer answered a ping."""
+
+    def on_go_away(self, go_away: GoAway) -> None:
+        """The peer takes no further RPC."""
+
+    # -- sending, in turns -----------------------------------------------------------------
+
+    def enlist(self, half: SendHalf) -> None:
+        """Let `half` send when it is its turn, and tell it when it has."""
+        self._sending.append(half)
+        self.sender().request_writable()
+
+    def on_writable(self) -> None:
+        connection = self.sender()
+        sending = self._sending
+        budget = BURST
+        while sending and budget > 0 and connection.writable:
+            half = sending.popleft()
+            budget -= half.pump()
+            if half.pending:
+                sending.append(half)
+            else:
+                half.done()
+        if sending:
+            connection.request_writable()
+
+    # -- receiving, no more than is read ---------------------------------------------------
+
+    def return_credit(self, id: int, credit: int) -> None:
+        """Tell the peer that `credit` more bytes of this RPC's stream may come."""
+        if self.peer is not None and self.peer.credit and not self.lost:
+            self.sender().write(encode_frame(id, NORMAL, credit_field(credit)))
+
+    def choke(self, half: ReceiveHalf) -> None:
+        """Read nothing from the connection until `half` has been read."""
+        if not self._choking:
+            self.sender().pause_reading()
+        self._choking.add(half)
+
+    def unchoke(self, half: ReceiveHalf) -> None:
+        """Undo `choke`."""
+        self._choking.discard(half)
+        if not self._choking and not self.lost:
+            self.sender().resume_reading()
+
+    def decompress(self, compression: int, body: bytes, max_size: int) -> bytes:
+        """The message that `body` holds in compressed form."""
+        raise NotImplementedError
