@@ -1,0 +1,88 @@
+"""``protoc-gen-protosocket``: CodeGeneratorRequest on stdin, CodeGeneratorResponse on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from google.protobuf.compiler import plugin_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+import protoc_plugin
+from protoc_plugin.builder import CustomOptions, FileBuilder, Index, Names
+from protoc_plugin.errors import GenerationError
+from protoc_plugin.options import Options, parse_options
+from protoc_plugin.python import PythonNames
+
+_PROTO3_OPTIONAL = 1
+_SUPPORTS_EDITIONS = 2
+_EDITION_PROTO2 = 998
+_EDITION_2024 = 1001
+
+_LANGUAGES: dict[str, Callable[[FileDescriptorProto, Index, Options], Names]] = {
+    "python": PythonNames,
+}
+
+
+def generate(request: plugin_pb2.CodeGeneratorRequest) -> dict[str, str]:
+    """The files that a request asks for: their names and texts, in the order of the request.
+
+    Raises:
+        GenerationError: nothing is written then.
+    """
+    options = parse_options(request.parameter)
+    wanted = set(request.file_to_generate)
+    protos = [proto for proto in request.proto_file if proto.name in wanted and proto.service]
+    if not protos:
+        return {}
+    # Jinja is half of the start-up time: only those pay for it who render something.
+    from protoc_plugin.render import Renderer
+
+    renderer = Renderer(options)
+    index = Index(request.proto_file)
+    custom_options = CustomOptions(request.proto_file)
+    output: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for proto in protos:
+        names = _LANGUAGES[options.lang](proto, index, options)
+        for name, text in renderer.render(FileBuilder(proto, names, custom_options).build()):
+            if name in output:
+                raise GenerationError(
+                    f"{proto.name}: writes {name}, as {sources[name]} does; rename one of them"
+                )
+            output[name] = text
+            sources[name] = proto.name
+    return output
+
+
+def respond(data: bytes) -> bytes:
+    """A serialized response to a serialized request."""
+    response = plugin_pb2.CodeGeneratorResponse(
+        supported_features=_PROTO3_OPTIONAL | _SUPPORTS_EDITIONS
+    )
+    if "minimum_edition" in response.DESCRIPTOR.fields_by_name:  # protobuf 5.26 and later
+        response.minimum_edition = _EDITION_PROTO2
+        response.maximum_edition = _EDITION_2024
+    try:
+        files = generate(plugin_pb2.CodeGeneratorRequest.FromString(data))
+    except GenerationError as error:
+        response.error = str(error)
+    else:
+        for name, text in files.items():
+            response.file.add(name=name, content=text)
+    return response.SerializeToString()
+
+
+def main() -> int:
+    if len(sys.argv) > 1 or sys.stdin.isatty():
+        print(
+            f"protoc-gen-protosocket {protoc_plugin.__version__}, a plugin for protoc:"
+            " protoc --protosocket_out=DIR [--protosocket_opt=NAME=VALUE,...] FILE.proto..."
+        )
+        return 0
+    sys.stdout.buffer.write(respond(sys.stdin.buffer.read()))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,170 @@
+"""From the model to checked output files, through Jinja templates.
+
+A template's own file name says what it writes: ``{file}_protosocket.py.j2`` writes
+``acme/greeter_protosocket.py`` for ``acme/greeter.proto``. A name with ``{service}`` in it is
+rendered for each service; one that starts with ``_`` is for other templates to include.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import protoc_plugin
+from protoc_plugin import model
+from protoc_plugin.errors import GenerationError
+from protoc_plugin.options import Options
+
+_ENDING = ".j2"
+# What else stands on the line of a type: "context: " or ") -> ", and ",".
+_AROUND = 10
+
+# What source code may not hold, or would not show: controls, line ends of other kinds, and
+# characters that reverse the direction of text.
+_UNSEEN = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for code in (
+        *range(0x09),
+        *range(0x0B, 0x20),
+        *range(0x7F, 0xA0),
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+        0xFEFF,
+    )
+}
+
+
+def shipped(name: str) -> Path:
+    """A folder that comes with the plugin: beside this file when installed, above it in a clone."""
+    here = Path(__file__).parent
+    return here / name if (here / name).is_dir() else here.parent / name
+
+
+class Renderer:
+    """Renders the built-in templates of a language, and those of the user's folder."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        builtin = shipped("templates") / options.lang
+        folders = [builtin]
+        if options.templates:
+            folders.insert(0, Path(options.templates))
+            if not folders[0].is_dir():
+                raise GenerationError(f"option 'templates': {options.templates!r} is no folder")
+        self._environment = jinja2.Environment(
+            loader=jinja2.ChoiceLoader(
+                [
+                    jinja2.FileSystemLoader([str(folder) for folder in folders]),
+                    # How a template of the user's names the one that it replaces.
+                    jinja2.PrefixLoader({"builtin": jinja2.FileSystemLoader(str(builtin))}),
+                ]
+            ),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            auto_reload=False,
+        )
+        self._environment.filters["docstring"] = docstring
+        self._environment.filters["comment"] = comment
+        self._environment.filters["fit"] = fit
+        self._templates = sorted(
+            {
+                template.name
+                for folder in folders
+                for template in folder.glob(f"*{_ENDING}")
+                if not template.name.startswith("_")
+            }
+        )
+
+    def render(self, file: model.File) -> Iterator[tuple[str, str]]:
+        """The name and the text of each output file.
+
+        Raises:
+            GenerationError: a template is wrong, or what it wrote is no Python.
+        """
+        for template in self._templates:
+            services = file.services if "{service}" in template else (None,)
+            for service in services:
+                yield self._render(template, file, service)
+
+    def _render(
+        self, template: str, file: model.File, service: model.Service | None
+    ) -> tuple[str, str]:
+        variables: dict[str, Any] = {"service": service} if service else {}
+        output = template.removesuffix(_ENDING).replace("{file}", file.stem)
+        if service:
+            output = output.replace("{service}", service.name.lower())
+        try:
+            text = self._environment.get_template(template).render(
+                file=file,
+                options=self._options,
+                model_version=model.VERSION,
+                plugin_version=protoc_plugin.__version__,
+                **variables,
+            )
+        except jinja2.TemplateSyntaxError as error:
+            raise GenerationError(f"{error.filename}:{error.lineno}: {error.message}") from error
+        except Exception as error:
+            # Templates are programs of the user's: whatever they raise is theirs to mend.
+            raise GenerationError(f"{_position(error)}: {error}") from error
+        if output.endswith(".py"):
+            check_python(output, text)
+        return output, text
+
+
+def check_python(name: str, text: str) -> None:
+    """Raises GenerationError if text is no Python module."""
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        where = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise GenerationError(
+            f"{name}{where}: the template wrote invalid Python: {error}"
+        ) from error
+
+
+def _position(error: BaseException) -> str:
+    """The template and line that raised: Jinja puts them into the traceback."""
+    position = "template"
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename.endswith(_ENDING):
+            position = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return position
+
+
+def docstring(text: str, indent: int = 0) -> str:
+    """A docstring literal, quotes included, for a line that is already indented."""
+    if "\n" not in text:
+        body = text.rstrip('"')
+        quotes = '\\"' * (len(text) - len(body))
+        return f'"""{_escaped(body)}{quotes}"""'
+    margin = " " * indent
+    first, *rest = [_escaped(line) for line in text.split("\n")]
+    lines = "".join(f"\n{margin}{line}" if line else "\n" for line in rest)
+    return f'"""{first}{lines}\n{margin}"""'
+
+
+def comment(text: str) -> str:
+    """Text that stands in a comment of one line."""
+    return text.translate(_UNSEEN).replace("\n", " ")
+
+
+def _escaped(line: str) -> str:
+    return line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').translate(_UNSEEN)
+
+
+def fit(text: str, indent: int, width: int = 100) -> str:
+    """A type such as ``Call[A, B]``: on one line if that fits, else a line for each argument."""
+    head, bracket, arguments = text.removesuffix("]").partition("[")
+    if not bracket or indent + len(text) + _AROUND <= width:
+        return text
+    margin = " " * indent
+    lines = "".join(f"{margin}    {argument},\n" for argument in arguments.split(", "))
+    return f"{head}[\n{lines}{margin}]"
