@@ -44,7 +44,10 @@ def generate(request: plugin_pb2.CodeGeneratorRequest) -> dict[str, str]:
     output: dict[str, str] = {}
     sources: dict[str, str] = {}
     for proto in protos:
-        names = _LANGUAGES[options.lang](proto, index, options)
+        try:
+            names = _LANGUAGES[options.lang](proto, index, options)
+        except GenerationError as error:
+            raise GenerationError(f"{proto.name}: {error}") from error
         for name, text in renderer.render(FileBuilder(proto, names, custom_options).build()):
             if name in output:
                 raise GenerationError(

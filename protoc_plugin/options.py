@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from protoc_plugin.errors import GenerationError
 
 _CHOICES = {
-    "lang": ("python", "rust"),
-    "codec": ("protobuf", "betterproto2", "bytes"),
+    "lang": ("python",),
+    "codec": ("protobuf", "bytes"),
     "imports": ("relative", "absolute"),
 }
 

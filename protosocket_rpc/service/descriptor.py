@@ -44,6 +44,10 @@ def protobuf(message_type: type[Message]) -> Marshaller[Message]:
     return Marshaller(cls.SerializeToString, cls.FromString, cls.DESCRIPTOR.full_name)
 
 
+BYTES: Final[Marshaller[bytes]] = Marshaller(bytes, bytes, "bytes")
+"""The marshaller of messages that stay serialized."""
+
+
 class MethodDescriptor(Generic[Request, Reply]):
     """One method of a service; use one of its four subclasses, one per kind of RPC.
 
@@ -55,10 +59,13 @@ class MethodDescriptor(Generic[Request, Reply]):
             the channel or server.
         idempotent: repeating the call does no harm (protobuf's ``idempotency_level``).
         deprecated: calling it gives a DeprecationWarning, once.
+        handler: the attribute of a servicer that handles it, when it is not the method's name
+            (which may be a word that Python keeps for itself).
     """
 
     __slots__ = (
         "deprecated",
+        "handler",
         "idempotent",
         "max_reply_size",
         "max_request_size",
@@ -82,6 +89,7 @@ class MethodDescriptor(Generic[Request, Reply]):
         max_reply_size: int | None = None,
         idempotent: bool = False,
         deprecated: bool = False,
+        handler: str | None = None,
     ) -> None:
         self.path: Final = path
         self.request: Final = request
@@ -91,6 +99,7 @@ class MethodDescriptor(Generic[Request, Reply]):
         self.max_reply_size: Final = max_reply_size
         self.idempotent: Final = idempotent
         self.deprecated: Final = deprecated
+        self.handler: Final = handler or self.name
 
     @property
     def name(self) -> str:

@@ -12,13 +12,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CASES = sorted(path.name for path in HERE.iterdir() if next(path.glob("**/*.proto"), None))
 
 
-def protoc(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def protoc(
+    *arguments: str | Path, cwd: Path, text: bool = True
+) -> subprocess.CompletedProcess[Any]:
     """Runs grpcio-tools' protoc, with this clone's plugin, and returns whatever comes of it."""
     with tempfile.TemporaryDirectory() as folder:
         plugin = Path(folder) / "plugin"
@@ -37,7 +40,7 @@ def protoc(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
             cwd=cwd,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
-            text=True,
+            text=text,
         )
 
 
@@ -55,9 +58,7 @@ def options_of(case: str) -> str:
 
 def generate(case: str, out: Path) -> None:
     """Writes what the plugin makes of a case into an existing folder."""
-    done = protoc(
-        f"--protosocket_out={options_of(case)}:{out}", *protos_of(case), cwd=HERE / case
-    )
+    done = protoc(f"--protosocket_out={options_of(case)}:{out}", *protos_of(case), cwd=HERE / case)
     if done.returncode:
         raise RuntimeError(f"{case}: {done.stderr}")
 

@@ -64,6 +64,7 @@ _KEYWORDS_IMPORT = _protosocket.UnaryUnaryMethod(
     "/names.Keywords/import",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.Any),
+    handler="import__",
 )
 
 _KEYWORDS_IMPORT_ = _protosocket.UnaryUnaryMethod(
@@ -76,12 +77,14 @@ _KEYWORDS_NONE = _protosocket.UnaryUnaryMethod(
     "/names.Keywords/None",
     _protosocket.protobuf(getattr(_names_pb2_, "None")),
     _protosocket.protobuf(getattr(getattr(_names_pb2_, "None"), "class")),
+    handler="None_",
 )
 
 _KEYWORDS_ASYNC = _protosocket.UnaryUnaryMethod(
     "/names.Keywords/async",
     _protosocket.protobuf(getattr(_names_pb2_, "None").Inner),
     _protosocket.protobuf(_names_pb2_.__Private),
+    handler="async_",
 )
 
 _KEYWORDS_MATCH = _protosocket.UnaryUnaryMethod(
@@ -106,6 +109,7 @@ _KEYWORDS_BYTES = _protosocket.UnaryUnaryMethod(
     "/names.Keywords/bytes",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="bytes_",
 )
 
 _KEYWORDS_SELF = _protosocket.UnaryUnaryMethod(
@@ -289,24 +293,28 @@ _ATTRIBUTES_INIT = _protosocket.UnaryUnaryMethod(
     "/names.Attributes/__init__",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="rpc__init__",
 )
 
 _ATTRIBUTES_CLASS = _protosocket.StreamStreamMethod(
     "/names.Attributes/__class__",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="rpc__class__",
 )
 
 _ATTRIBUTES_PROTOSOCKET_SERVICE = _protosocket.UnaryUnaryMethod(
     "/names.Attributes/__protosocket_service__",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="rpc__protosocket_service__",
 )
 
 _ATTRIBUTES_PRIVATE = _protosocket.UnaryUnaryMethod(
     "/names.Attributes/__private",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="rpc__private",
 )
 
 _ATTRIBUTES_CHANNEL = _protosocket.UnaryUnaryMethod(
@@ -343,6 +351,7 @@ _ATTRIBUTES_RPC_ = _protosocket.UnaryUnaryMethod(
     "/names.Attributes/__",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="rpc__",
 )
 
 ATTRIBUTES = _protosocket.ServiceDescriptor(
@@ -538,24 +547,28 @@ _MODULE_PROTOSOCKET = _protosocket.UnaryUnaryMethod(
     "/names.Module/_protosocket",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="_protosocket_",
 )
 
 _MODULE_TYPING = _protosocket.UnaryUnaryMethod(
     "/names.Module/_typing",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="_typing_",
 )
 
 _MODULE_ABC = _protosocket.StreamStreamMethod(
     "/names.Module/_abc",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="_abc_",
 )
 
 _MODULE_UNPACK = _protosocket.UnaryUnaryMethod(
     "/names.Module/_Unpack",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="_Unpack_",
 )
 
 _MODULE_NAMES_PB2 = _protosocket.UnaryUnaryMethod(
@@ -568,6 +581,7 @@ _MODULE_MODULE = _protosocket.UnaryUnaryMethod(
     "/names.Module/MODULE",
     _protosocket.protobuf(_names_pb2_.int),
     _protosocket.protobuf(_names_pb2_.int),
+    handler="MODULE_",
 )
 
 _MODULE_MODULE_STUB = _protosocket.UnaryUnaryMethod(

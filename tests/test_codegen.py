@@ -1,0 +1,255 @@
+"""The plugin: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import ast
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from codegen.regenerate import CASES, HERE, ROOT, generate, options_of, protoc, protos_of
+from google.protobuf import descriptor_pb2
+from google.protobuf.compiler import plugin_pb2
+
+import protoc_plugin
+from protoc_plugin.main import respond
+from protoc_plugin.options import Options, parse_options
+from protoc_plugin.render import docstring
+
+HELLOWORLD = HERE / "helloworld"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.glob("**/*.py")
+    }
+
+
+def request_for(case: str, parameter: str = "") -> bytes:
+    """The request that protoc would send for a case."""
+    done = protoc(
+        "--include_imports",
+        "--include_source_info",
+        "--descriptor_set_out=/dev/stdout",
+        *protos_of(case),
+        cwd=HERE / case,
+        text=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return plugin_pb2.CodeGeneratorRequest(
+        file_to_generate=protos_of(case),
+        parameter=parameter or options_of(case),
+        proto_file=descriptor_pb2.FileDescriptorSet.FromString(done.stdout).file,
+    ).SerializeToString()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_output_is_the_committed_one(case: str, tmp_path: Path) -> None:
+    generate(case, tmp_path)
+    assert contents(tmp_path) == contents(HERE / case / "out")
+
+
+def test_output_depends_on_the_request_alone(tmp_path: Path) -> None:
+    request = request_for("names")
+    responses = {
+        subprocess.run(
+            [sys.executable, "-m", "protoc_plugin"],
+            input=request,
+            stdout=subprocess.PIPE,
+            cwd=folder,
+            env={"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed, "LC_ALL": locale, "TZ": zone},
+            check=True,
+        ).stdout
+        for folder, seed, locale, zone in (
+            (ROOT, "1", "C", "UTC"),
+            (tmp_path, "2", "C.UTF-8", "Asia/Kathmandu"),
+        )
+    }
+    assert responses == {respond(request)}
+
+
+def test_the_runtime_is_not_imported() -> None:
+    code = (
+        "import sys, protoc_plugin.main, protoc_plugin.render;"
+        "sys.exit('protosocket_rpc' in sys.modules or 'asyncio' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_start_up_takes_less_than_150_ms() -> None:
+    request = request_for("helloworld")
+
+    def cpu_time() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "protoc_plugin"],
+            input=request,
+            stdout=subprocess.DEVNULL,
+            cwd=ROOT,
+            check=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(cpu_time() for _ in range(5)) < 0.150
+
+
+def test_it_supports_every_syntax_that_protoc_has() -> None:
+    response = plugin_pb2.CodeGeneratorResponse.FromString(respond(b""))
+    assert response.supported_features & response.FEATURE_PROTO3_OPTIONAL
+    assert response.supported_features & response.FEATURE_SUPPORTS_EDITIONS
+    assert response.minimum_edition == descriptor_pb2.EDITION_PROTO2
+    assert response.maximum_edition == descriptor_pb2.EDITION_2024
+
+
+def test_files_without_services_give_no_output() -> None:
+    names = [file.name for file in response_of("packages").file]
+    assert "common_protosocket.py" in names
+    assert not [name for name in names if name.startswith(("reexport", "hidden"))]
+
+
+def response_of(case: str, parameter: str = "") -> plugin_pb2.CodeGeneratorResponse:
+    return plugin_pb2.CodeGeneratorResponse.FromString(respond(request_for(case, parameter)))
+
+
+VALID = (
+    "valid options: lang=python, codec=protobuf|bytes,"
+    " imports=relative|absolute, prefix=PACKAGE, installed=PROTO_OR_FOLDER, templates=FOLDER"
+)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "error"),
+    [
+        ("codecs=bytes", f"unknown option 'codecs'; {VALID}"),
+        ("codec=json", f"bad value in option 'codec=json'; {VALID}"),
+        ("codec", f"bad value in option 'codec'; {VALID}"),
+        ("prefix=", f"bad value in option 'prefix='; {VALID}"),
+        ("codec=bytes,codec=protobuf", "option 'codec' given twice: 'bytes' and 'protobuf'"),
+        ("prefix=a-b", "option 'prefix' is a dotted Python package, not 'a-b'"),
+        ("prefix=a,imports=relative", "option 'prefix' goes with imports=absolute only"),
+        ("templates=nowhere", "option 'templates': 'nowhere' is no folder"),
+    ],
+)
+def test_a_bad_option_is_one_line_from_protoc(parameter: str, error: str, tmp_path: Path) -> None:
+    done = protoc(
+        f"--protosocket_out={tmp_path}",
+        f"--protosocket_opt={parameter}",
+        "helloworld.proto",
+        cwd=HELLOWORLD,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"--protosocket_out: {error}\n"
+    assert not contents(tmp_path)
+
+
+def test_options_are_what_the_header_says() -> None:
+    assert str(Options()) == ""
+    parameter = "codec=bytes,imports=absolute,prefix=a.b,installed=x/,installed=y.proto"
+    assert str(parse_options(parameter)) == parameter
+    assert parse_options(" codec = bytes ".replace(" = ", "=")) == Options(codec="bytes")
+
+
+def test_outputs_that_would_be_one_file_are_refused(tmp_path: Path) -> None:
+    for name in ("a-b", "a_b"):
+        (tmp_path / f"{name}.proto").write_text(
+            f'syntax = "proto3"; package {name.replace("-", "x")};'
+            "message M {} service S { rpc Get(M) returns (M); }"
+        )
+    done = protoc(f"--protosocket_out={tmp_path}", "a-b.proto", "a_b.proto", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "--protosocket_out: a_b.proto: writes a_b_protosocket.py, as a-b.proto does;"
+        " rename one of them\n"
+    )
+
+
+def test_an_absolute_import_may_not_hide_a_module_of_python(tmp_path: Path) -> None:
+    (tmp_path / "typing").mkdir()
+    (tmp_path / "typing" / "a.proto").write_text(
+        'syntax = "proto3"; message M {} service S { rpc Get(M) returns (M); }'
+    )
+    done = protoc(f"--protosocket_out=imports=absolute:{tmp_path}", "typing/a.proto", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "--protosocket_out: typing/a.proto: the folder typing/ would hide Python's own module"
+        " 'typing'; use imports=relative, or prefix=PACKAGE\n"
+    )
+    done = protoc(f"--protosocket_out=prefix=my:{tmp_path}", "typing/a.proto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "inf", "nan"])
+def test_a_bad_timeout_is_refused_with_its_line(timeout: str, tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto3";\nimport "protosocket/options.proto";\nmessage M {}\nservice S {\n'
+        f"  rpc Get(M) returns (M) {{\n    option (protosocket.method).timeout = {timeout};\n  }}\n"
+        "}\n"
+    )
+    done = protoc(f"--protosocket_out={tmp_path}", "a.proto", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "--protosocket_out: a.proto:5:3: timeout must be positive, in seconds\n"
+
+
+def test_settings_are_those_of_the_method_then_of_the_service() -> None:
+    text = (HERE / "options" / "out" / "options_protosocket.py").read_text()
+    settings = {
+        call.args[0].value: {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        for call in ast.walk(ast.parse(text))
+        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
+    }
+    inherited = {"timeout": 2.5, "max_reply_size": 1048576}
+    assert settings["/options.Defaults/Inherits"] == inherited
+    assert settings["/options.Defaults/Overrides"] == {
+        "timeout": 30.0,
+        "max_request_size": 1024,
+        "max_reply_size": 1048576,
+    }
+    assert settings["/options.Defaults/Reads"] == inherited | {"idempotent": True}
+    assert settings["/options.Defaults/Repeats"] == inherited | {"idempotent": True}
+    assert settings["/options.Defaults/Old"] == inherited | {"deprecated": True}
+    assert settings["/options.OldService/Get"] == {"deprecated": True}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain",
+        'ends with "',
+        '"""',
+        '"" """" "',
+        "back\\slash\\",
+        '\\"',
+        "two\n\nlines",
+        'quotes """\nand """',
+        "bell \x07 nul \x00 nel \x85 separator \u2028 override \u202e bom \ufeff",
+    ],
+)
+def test_a_docstring_is_the_text_whatever_it_is(text: str) -> None:
+    literal = docstring(text, indent=4)
+    lines = ast.literal_eval(literal).split("\n")
+    assert [lines[0], *(line.removeprefix("    ") for line in lines[1:])] == [
+        *text.split("\n"),
+        *([""] if "\n" in text else []),
+    ]
+
+
+def test_run_by_hand_it_says_what_it_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "protoc_plugin", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ,
+        check=True,
+    )
+    assert done.stdout.startswith(f"protoc-gen-protosocket {protoc_plugin.__version__}, a plugin")
+
+
+def test_the_versions_of_plugin_and_project_agree() -> None:
+    assert f'\nversion = "{protoc_plugin.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
