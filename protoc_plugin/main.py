@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from google.protobuf.compiler import plugin_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -24,26 +24,33 @@ _LANGUAGES: dict[str, Callable[[FileDescriptorProto, Index, Options], Names]] = 
 }
 
 
-def generate(request: plugin_pb2.CodeGeneratorRequest) -> dict[str, str]:
-    """The files that a request asks for: their names and texts, in the order of the request.
+def generate(
+    protos: Sequence[FileDescriptorProto], wanted: Iterable[str], options: Options, parameter: str
+) -> dict[str, str]:
+    """The files that some protos give: their names and texts, in the order of the protos.
+
+    Args:
+        protos: the protos and everything that they import.
+        wanted: the names of those to write output for.
+        options: the plugin's options.
+        parameter: the options as the user gave them, for the header of the output.
 
     Raises:
-        GenerationError: nothing is written then.
+        GenerationError: an option, a name in a proto or a template is wrong.
     """
-    options = parse_options(request.parameter)
-    wanted = set(request.file_to_generate)
-    protos = [proto for proto in request.proto_file if proto.name in wanted and proto.service]
-    if not protos:
+    wanted = set(wanted)
+    found = [proto for proto in protos if proto.name in wanted and proto.service]
+    if not found:
         return {}
     # Jinja is half of the start-up time: only those pay for it who render something.
     from protoc_plugin.render import Renderer
 
-    renderer = Renderer(options)
-    index = Index(request.proto_file)
-    custom_options = CustomOptions(request.proto_file)
+    renderer = Renderer(options, parameter)
+    index = Index(protos)
+    custom_options = CustomOptions(protos)
     output: dict[str, str] = {}
     sources: dict[str, str] = {}
-    for proto in protos:
+    for proto in found:
         try:
             names = _LANGUAGES[options.lang](proto, index, options)
         except GenerationError as error:
@@ -66,8 +73,10 @@ def respond(data: bytes) -> bytes:
     if "minimum_edition" in response.DESCRIPTOR.fields_by_name:  # protobuf 5.26 and later
         response.minimum_edition = _EDITION_PROTO2
         response.maximum_edition = _EDITION_2024
+    request = plugin_pb2.CodeGeneratorRequest.FromString(data)
     try:
-        files = generate(plugin_pb2.CodeGeneratorRequest.FromString(data))
+        options = parse_options(request.parameter)
+        files = generate(request.proto_file, request.file_to_generate, options, request.parameter)
     except GenerationError as error:
         response.error = str(error)
     else:

@@ -34,16 +34,6 @@ class Options:
     installed: tuple[str, ...] = ()
     templates: str = ""
 
-    def __str__(self) -> str:
-        """The options that differ from their defaults, as protoc takes them."""
-        words: list[str] = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"{field.name}={each}" for each in values]
-        return ",".join(words)
-
 
 def parse_options(parameter: str) -> Options:
     """Parses ``name=value,name=value``; ``installed`` may be given several times.

@@ -47,8 +47,13 @@ def shipped(name: str) -> Path:
 class Renderer:
     """Renders the built-in templates of a language, and those of the user's folder."""
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, options: Options, parameter: str) -> None:
+        self._variables = {
+            "codec": options.codec,
+            "model_version": model.VERSION,
+            "parameter": parameter,
+            "plugin_version": protoc_plugin.__version__,
+        }
         builtin = shipped("templates") / options.lang
         folders = [builtin]
         if options.templates:
@@ -101,11 +106,7 @@ class Renderer:
             output = output.replace("{service}", service.name.lower())
         try:
             text = self._environment.get_template(template).render(
-                file=file,
-                options=self._options,
-                model_version=model.VERSION,
-                plugin_version=protoc_plugin.__version__,
-                **variables,
+                self._variables, file=file, **variables
             )
         except jinja2.TemplateSyntaxError as error:
             raise GenerationError(f"{error.filename}:{error.lineno}: {error.message}") from error

@@ -1,0 +1,178 @@
+"""Runs protoc for messages and this plugin for services, into one tree held in memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2
+
+from protoc_plugin.errors import GenerationError
+from protoc_plugin.main import generate
+from protoc_plugin.messages import checked_stub, modules_of, relocate
+from protoc_plugin.options import Options
+from protoc_plugin.render import shipped
+from protoc_plugin.settings import Settings
+
+_WELL_KNOWN = "google/protobuf/"
+
+
+class ProtocError(Exception):
+    """protoc refused; the text is what it said, file and line first."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Protos to compile, and the folders that imports are looked for in, first."""
+
+    files: tuple[Path, ...]
+    roots: tuple[Path, ...]
+
+
+def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
+    """The .proto files named, and those in the folders named.
+
+    Without ``include``, the folders named and those of the files named are the roots; of two
+    roots, one inside the other, the outer one counts.
+
+    Raises:
+        GenerationError: a path is not there, holds no proto, or is outside of every root.
+    """
+    files: list[Path] = []
+    folders: list[Path] = []
+    for path in (path.resolve() for path in protos):
+        if path.is_dir():
+            found = sorted(path.glob("**/*.proto"))
+            if not found:
+                raise GenerationError(f"{path}: no .proto file in this folder")
+            files += found
+            folders.append(path)
+        elif path.is_file():
+            files.append(path)
+            folders.append(path.parent)
+        else:
+            raise GenerationError(f"{path}: no such file or folder")
+    roots = [path.resolve() for path in include]
+    for root in roots:
+        if not root.is_dir():
+            raise GenerationError(f"-I {root}: no such folder")
+    if not roots:
+        roots = [
+            folder
+            for folder in dict.fromkeys(folders)
+            if not any(other in folder.parents for other in folders)
+        ]
+    names: dict[str, Path] = {}
+    for file in dict.fromkeys(files):
+        around = [root for root in roots if root in file.parents]
+        if not around:
+            raise GenerationError(f"{file}: in none of the folders given with -I")
+        name = file.relative_to(around[0]).as_posix()
+        if name in names:
+            raise GenerationError(f"{file}: {names[name]} has the same name, {name}")
+        names[name] = file
+    return Inputs(tuple(names[name] for name in sorted(names)), tuple(roots))
+
+
+def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
+    """Everything that the protos give: names of files, relative to the output, and their texts.
+
+    Protos that they import are compiled too, except those that an installed package brings with
+    their modules, as googleapis-common-protos does.
+
+    Raises:
+        ProtocError, GenerationError: nothing is written then.
+    """
+    options = settings.options
+    with tempfile.TemporaryDirectory() as folder:
+        descriptors = Path(folder) / "descriptors.pb"
+        _protoc(
+            descriptors.parent,
+            *(f"-I{_shown(root)}" for root in (*inputs.roots, *_extra_roots())),
+            "--include_imports",
+            "--include_source_info",
+            f"--descriptor_set_out={descriptors}",
+            *map(_shown, inputs.files),
+        )
+        protos = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
+        installed = {file.name for file in protos if _is_installed(file.name, inputs.roots)}
+        own = [proto.name for proto in protos if proto.name not in installed]
+        options = replace(options, installed=tuple(sorted(installed)))
+        output = generate(protos, own, options, settings.parameter)
+        if options.codec != "bytes":
+            output |= _messages(descriptors, own, options)
+    return output
+
+
+def _messages(descriptors: Path, protos: list[str], options: Options) -> dict[str, str]:
+    folder = descriptors.parent / "messages"
+    folder.mkdir()
+    _protoc(
+        descriptors.parent,
+        f"--descriptor_set_in={descriptors}",
+        f"--python_out={folder}",
+        f"--pyi_out={folder}",
+        *protos,
+    )
+    modules = modules_of(protos)
+    output: dict[str, str] = {}
+    for module, proto in modules.items():
+        for ending in (".py", ".pyi"):
+            name = module.replace(".", "/") + ending
+            text = relocate(proto, (folder / name).read_text("utf-8"), modules, options)
+            output[name] = checked_stub(text) if ending == ".pyi" else text
+    return output
+
+
+def _protoc(folder: Path, *arguments: str) -> None:
+    """Runs grpcio-tools' protoc; its warnings go to stderr."""
+    if find_spec("grpc_tools") is None:
+        raise GenerationError("protoc is missing: pip install protosocket-rpc[codegen]")
+    # Thousands of files are more than a command line takes.
+    argument_file = folder / "arguments.txt"
+    argument_file.write_text("\n".join(arguments), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", f"@{argument_file}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    if done.returncode:
+        raise ProtocError(done.stderr.strip() or f"protoc: exit code {done.returncode}")
+    sys.stderr.write(done.stderr)
+
+
+def _shown(path: Path) -> str:
+    """A path as protoc's errors are to show it."""
+    folder = Path.cwd()
+    return str(path.relative_to(folder) if folder in (path, *path.parents) else path)
+
+
+def _extra_roots() -> list[Path]:
+    """Where imports are found that the user's own folders do not have."""
+    sites = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+    return [shipped("proto"), _well_known_root(), *(Path(site) for site in sites)]
+
+
+def _well_known_root() -> Path:
+    spec = find_spec("grpc_tools")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "_proto"
+
+
+def _is_installed(proto: str, roots: Sequence[Path]) -> bool:
+    """Whether a proto's module comes from an installed package."""
+    if proto.startswith(_WELL_KNOWN):
+        return True
+    if any((root / proto).exists() for root in (*roots, shipped("proto"))):
+        return False
+    module = Path(proto.replace("-", "_")).with_suffix("").as_posix() + "_pb2.py"
+    return any((root / module).exists() for root in _extra_roots())

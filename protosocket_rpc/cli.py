@@ -1,0 +1,27 @@
+"""The ``protosocket`` command: each subcommand's module is imported when it is called for."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+_COMMANDS = {
+    "generate": ("protoc_plugin.generate", "write Python for .proto files"),
+}
+
+
+def main() -> int:
+    """Runs the subcommand named first, with the arguments after it; returns its exit code."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in _COMMANDS:
+        module, _ = _COMMANDS[name]
+        exit_code: int = import_module(module).main(arguments)
+        return exit_code
+    usage = "usage: protosocket COMMAND ...\n\ncommands:\n" + "".join(
+        f"  {command:10} {summary}\n" for command, (_, summary) in _COMMANDS.items()
+    )
+    if name in ("-h", "--help"):
+        sys.stdout.write(usage)
+        return 0
+    sys.stderr.write(f"protosocket: no command {name!r}\n\n{usage}")
+    return 2
