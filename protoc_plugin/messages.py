@@ -27,7 +27,8 @@ _PUBLISH = "globals().update({k: v for k, v in vars(_public).items() if k[0] != 
 # For a checker, a module of which nothing is known, and in which everything may be.
 _UNTYPED = (
     '"""protoc cannot write types for this file: a name in it is a keyword of Python."""\n\n'
-    "from typing import Any\n\ndef __getattr__(name: str) -> Any: ...\n"
+    "from typing import Any\n\nfrom google.protobuf import descriptor as _descriptor\n\n"
+    "DESCRIPTOR: _descriptor.FileDescriptor\ndef __getattr__(name: str) -> Any: ...\n"
 )
 
 

@@ -25,3 +25,7 @@ def main() -> int:
         return 0
     sys.stderr.write(f"protosocket: no command {name!r}\n\n{usage}")
     return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
