@@ -19,6 +19,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from protosocket_rpc.metadata import Metadata
+from protosocket_rpc.status import StatusCode
+
 
 class ProtosocketError(Exception):
     """Base of the errors that are this package's own."""
@@ -61,3 +66,81 @@ class UsageError(ProtosocketError):
 
 class InternalError(ProtosocketError):
     """A defect of this package: please report it."""
+
+
+class RpcError(ProtosocketError):
+    """An RPC ended with a status other than OK. The name that gRPC's users catch."""
+
+
+class AbortError(Exception):
+    """What `ServicerContext.abort` raises, to leave the handler. Not to be caught."""
+
+
+class AioRpcError(RpcError):
+    """What a call raises when its RPC has ended with a status other than OK.
+
+    A snapshot: its methods are no coroutines. Picklable.
+    """
+
+    def __init__(
+        self,
+        code: StatusCode,
+        initial_metadata: Metadata | None = None,
+        trailing_metadata: Metadata | None = None,
+        details: str | None = None,
+        debug_error_string: str | None = None,
+        status_details: tuple[bytes, ...] = (),
+    ) -> None:
+        super().__init__(code, details)
+        self._code = code
+        self._initial_metadata = initial_metadata
+        self._trailing_metadata = trailing_metadata
+        self._details = details
+        self._debug_error_string = debug_error_string
+        self._status_details = status_details
+
+    def code(self) -> StatusCode:
+        """How the RPC ended."""
+        return self._code
+
+    def details(self) -> str | None:
+        """The text that came with the code."""
+        return self._details
+
+    def initial_metadata(self) -> Metadata:
+        """What the server sent before its first message; empty if nothing arrived."""
+        return self._initial_metadata or Metadata()
+
+    def trailing_metadata(self) -> Metadata:
+        """What the server sent with the end; empty if nothing arrived."""
+        return self._trailing_metadata or Metadata()
+
+    def status_details(self) -> tuple[bytes, ...]:
+        """The rich details: serialized ``google.protobuf.Any`` messages."""
+        return self._status_details
+
+    def debug_error_string(self) -> str:
+        """Where and how it happened, for people: target, peer, method, attempts, elapsed time."""
+        return self._debug_error_string or ""
+
+    def __str__(self) -> str:
+        text = f"{self._code.name}: {self._details}"
+        return f"{text} ({self._debug_error_string})" if self._debug_error_string else text
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} of RPC that terminated with:\n"
+            f"\tstatus = {self._code}\n"
+            f'\tdetails = "{self._details}"\n'
+            f'\tdebug_error_string = "{self.debug_error_string()}"\n>'
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (
+            self._code,
+            self._initial_metadata,
+            self._trailing_metadata,
+            self._details,
+            self._debug_error_string,
+            self._status_details,
+        )

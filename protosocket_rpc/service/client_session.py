@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.rpc.message import CANCEL, END
 from protosocket_rpc.rpc.session import Rpc
 from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, Sender, SendHalf
@@ -25,7 +26,6 @@ from protosocket_rpc.status import (
 from protosocket_rpc.wire.frame import (
     Frame,
     GoAway,
-    Pairs,
     Settings,
     Status,
     credit_field,
@@ -125,7 +125,7 @@ class ClientRpc(Rpc[Frame], Sender):
     """One RPC as its caller's side sees it. Subclasses turn its events into an API.
 
     Attributes:
-        initial_metadata, trailers: as received; None while (or if never) they have arrived.
+        initial_metadata_pairs, trailers: as received; None while (or if never) they have arrived.
         finished: the RPC has its outcome.
     """
 
@@ -135,7 +135,7 @@ class ClientRpc(Rpc[Frame], Sender):
     session: ClientSession | None = None
     send: SendHalf | None = None
     receive: ReceiveHalf | None = None
-    initial_metadata: Pairs | None = None
+    initial_metadata_pairs: Pairs | None = None
     trailers: Pairs | None = None
     finished: bool = False
 
@@ -146,7 +146,7 @@ class ClientRpc(Rpc[Frame], Sender):
         raise NotImplementedError
 
     def on_initial_metadata(self) -> None:
-        """`initial_metadata` has arrived before the first message."""
+        """`initial_metadata_pairs` has arrived before the first message."""
 
     def on_readable(self) -> None:
         """`receive` holds another message, or has ended."""
@@ -221,7 +221,7 @@ class ClientRpc(Rpc[Frame], Sender):
                 self.finished = True
                 del session.rpcs[self.id]
                 if message.metadata is not None:
-                    self.initial_metadata = message.metadata
+                    self.initial_metadata_pairs = message.metadata
                 if message.trailers is not None:
                     self.trailers = message.trailers
                 self.on_reply(body)
@@ -238,8 +238,8 @@ class ClientRpc(Rpc[Frame], Sender):
                 "the server does not take request streams: it answered without sending settings",
             )
             return
-        if message.metadata is not None and self.initial_metadata is None:
-            self.initial_metadata = message.metadata
+        if message.metadata is not None and self.initial_metadata_pairs is None:
+            self.initial_metadata_pairs = message.metadata
             self.on_initial_metadata()
         if message.trailers is not None:
             self.trailers = message.trailers
@@ -277,8 +277,8 @@ class ClientRpc(Rpc[Frame], Sender):
             self.on_reply(body)
 
     def on_end(self, message: Frame) -> None:
-        if message.metadata is not None and self.initial_metadata is None:
-            self.initial_metadata = message.metadata
+        if message.metadata is not None and self.initial_metadata_pairs is None:
+            self.initial_metadata_pairs = message.metadata
         if message.trailers is not None:
             self.trailers = message.trailers
         if not self.streams_replies:

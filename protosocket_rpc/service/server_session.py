@@ -9,18 +9,17 @@
 from __future__ import annotations
 
 from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.rpc.session import Rpc
 from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, Sender, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
-from protosocket_rpc.service.metadata import metadata_size
 from protosocket_rpc.service.session import ServiceSession
 from protosocket_rpc.status import CANCELLED, INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE
 from protosocket_rpc.wire.frame import (
     OVERSIZED,
     Frame,
     GoAway,
-    Pairs,
     Status,
     encode_body_frame,
     encode_frame,
@@ -233,7 +232,7 @@ class ServerRpc(Rpc[Frame], Sender):
 
     # -- what the handler's side does ------------------------------------------------------
 
-    def send_initial_metadata(self, pairs: Pairs) -> None:
+    def send_initial_pairs(self, pairs: Pairs) -> None:
         """Metadata to go with the first frame; at once, to a peer that can take it alone."""
         self._initial_metadata = metadata_field(pairs)
         if self._initial_metadata and self.session.peer is not None and not self.ended:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from protosocket_rpc.wire.frame import Pairs
+Pairs = list[tuple[str, bytes]]
 
 MetadataValue = str | bytes
 Metadatum = tuple[str, MetadataValue]

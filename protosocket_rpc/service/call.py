@@ -1,0 +1,409 @@
+"""One RPC as its caller holds it: ``grpc.aio``'s Call, and the calls that end with one reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
+from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire
+from protosocket_rpc.service.client_session import ClientRpc, ClientSession
+from protosocket_rpc.service.deadlines import Expiring
+from protosocket_rpc.status import (
+    CANCELLED,
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    OK,
+    RESOURCE_EXHAUSTED,
+    UNAVAILABLE,
+    StatusCode,
+    status_code,
+)
+from protosocket_rpc.wire.frame import Status, metadata_field, timeout_field
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.connector import Connector
+    from protosocket_rpc.service.method import Method
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+RequestIterator = AsyncIterable[Request] | Iterable[Request]
+
+LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
+
+
+class Call(ClientRpc, Expiring):
+    """The part that calls of all four kinds share.
+
+    Args:
+        method: what is called.
+        connector: where connections come from.
+        timeout: seconds until the deadline; None for none.
+        metadata: checked and encoded already.
+        wait_for_ready: wait for a connection for as long as it takes (or the deadline).
+    """
+
+    _outcome: int = -1
+    _details: str = ""
+    _status: Status | None = None
+    _cause: BaseException | None = None
+    body: bytes | None = None
+    _deadline: float | None = None
+    _metadata: Pairs | None = None
+    _callbacks: list[Callable[[Any], Any]] | None = None
+    _waiters: list[asyncio.Future[None]] | None = None
+    _sendable: asyncio.Future[None] | None = None
+    _request_task: asyncio.Task[None] | None = None
+    _writing_done: bool = False
+    _locally_cancelled: bool = False
+    # The request iterator raised: that is the caller's error, and what the call raises.
+    _request_failed: bool = False
+
+    def __init__(
+        self,
+        method: Method,
+        connector: Connector,
+        timeout: float | None,
+        metadata: Pairs | None,
+        wait_for_ready: bool | None,
+    ) -> None:
+        self._method = method
+        self._connector = connector
+        self._metadata = metadata
+        self.wait_for_ready = wait_for_ready
+        if timeout is not None:
+            self._deadline = connector.loop.time() + timeout
+
+    def __repr__(self) -> str:
+        state = status_code(self._outcome).name if self.finished else "in flight"
+        return f"<{type(self).__name__} {self._method.path} {state}>"
+
+    # -- starting --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Send the call's first frame, or leave it to the connector to do so."""
+        if self._deadline is not None:
+            if self._deadline <= self._connector.loop.time():
+                self.on_deadline()
+                return
+            self._connector.deadlines.add(self, self._deadline)
+        session = self._connector.session
+        if session is not None:
+            self.open_on(session)
+        else:
+            self._connector.wait(self)
+
+    def open_on(self, session: ClientSession) -> None:
+        """Open the RPC on a connection."""
+        fields = b""
+        if self._deadline is not None:
+            left = self._deadline - self._connector.loop.time()
+            fields = timeout_field(max(int(left * 1e6), 1))
+        if self._metadata is not None:
+            fields += metadata_field(self._metadata)
+        try:
+            session.open(self, self._method.field, self.body, fields)
+        except OutputQueueFull as error:
+            self.fail(RESOURCE_EXHAUSTED, str(error), error)
+            return
+        except ConnectionClosed:
+            self._connector.wait(self)
+            return
+        if self.streams_requests:
+            self.on_sendable()
+
+    def fail(self, code: int, message: str, cause: BaseException | None) -> None:
+        """End the RPC from this side."""
+        if not self.finished:
+            self._cause = cause
+            self.abandon(code, message)
+
+    # -- the outcome -----------------------------------------------------------------------
+
+    def on_deadline(self) -> None:
+        self.abandon(DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def on_connection_lost(self, error: ConnectionClosed) -> None:
+        self._cause = error.__cause__ or error
+        self.finish(UNAVAILABLE, str(error), None)
+
+    def on_finished(self, code: int, message: str, status: Status | None) -> None:
+        self._outcome = code
+        self._details = message
+        self._status = status
+        self._on_done()
+
+    def _on_done(self) -> None:
+        """The outcome is known: let go of what was needed for it, and tell who waits."""
+        if self._bucket is not None:
+            self._connector.deadlines.remove(self)
+        task = self._request_task
+        if task is not None:
+            self._request_task = None
+            task.cancel()
+        if self._sendable is not None:
+            self.on_sendable()
+        waiters = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        callbacks = self._callbacks
+        if callbacks is not None:
+            self._callbacks = None
+            for callback in callbacks:
+                self._connector.loop.call_soon(callback, self.handle())
+
+    def handle(self) -> Any:
+        """What the caller holds of this call."""
+        return self
+
+    def error(self) -> BaseException:
+        """What awaiting the call raises."""
+        if self._locally_cancelled:
+            return asyncio.CancelledError(LOCALLY_CANCELLED)
+        cause = self._cause
+        if cause is not None and self._request_failed:
+            return cause
+        session = self.session
+        details = () if self._status is None else self._status.details
+        error = AioRpcError(
+            status_code(self._outcome),
+            metadata_from_wire(self.initial_metadata_pairs),
+            metadata_from_wire(self.trailers),
+            self._details,
+            self._connector.describe(self._method.path, session),
+            details,
+        )
+        error.__cause__ = cause
+        return error
+
+    async def _wait_done(self) -> None:
+        if not self.finished:
+            waiter = self._connector.loop.create_future()
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            await waiter
+
+    def on_initial_metadata(self) -> None:
+        waiters = self._waiters
+        if waiters is not None:
+            self._waiters = None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    # -- what the caller asks --------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the RPC. False if it has ended already."""
+        if self.finished:
+            return False
+        self._locally_cancelled = True
+        self.abandon(CANCELLED, LOCALLY_CANCELLED)
+        return True
+
+    def cancelled(self) -> bool:
+        """True if the RPC ended with CANCELLED."""
+        return self._outcome == CANCELLED
+
+    def done(self) -> bool:
+        """True if the RPC has ended."""
+        return self.finished
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None if there is none."""
+        if self._deadline is None:
+            return None
+        return max(self._deadline - self._connector.loop.time(), 0.0)
+
+    def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
+        """Call `callback` with this call when it has ended; soon, if it has."""
+        if self.finished:
+            self._connector.loop.call_soon(callback, self.handle())
+        elif self._callbacks is None:
+            self._callbacks = [callback]
+        else:
+            self._callbacks.append(callback)
+
+    async def initial_metadata(self) -> Metadata:
+        """What the server sends before its first message; waits for it."""
+        while self.initial_metadata_pairs is None and not self.finished:
+            await self._wait_done()
+        return metadata_from_wire(self.initial_metadata_pairs)
+
+    async def trailing_metadata(self) -> Metadata:
+        """What the server sends with the end; waits for it."""
+        await self._wait_end()
+        return metadata_from_wire(self.trailers)
+
+    async def code(self) -> StatusCode:
+        """How the RPC ended; waits for it."""
+        await self._wait_end()
+        return status_code(self._outcome)
+
+    async def details(self) -> str:
+        """The text that came with the code; waits for it."""
+        await self._wait_end()
+        return self._details
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
+        while self.session is None and not self.finished:
+            await self._connector.wait_connected(self)
+        if self.finished and self._outcome != OK:
+            raise self.error()
+
+    def debug_error_string(self) -> str:
+        """Target, peer and method, for people."""
+        return self._connector.describe(self._method.path, self.session)
+
+    async def _wait_end(self) -> None:
+        while not self.finished:
+            await self._wait_done()
+
+    # -- a stream of requests --------------------------------------------------------------
+
+    def send_requests(self, requests: RequestIterator[Any] | None) -> None:
+        """Send what an iterator gives, and half-close behind it."""
+        if requests is not None:
+            self._request_task = self._connector.loop.create_task(self._send_all(requests))
+
+    async def _send_all(self, requests: RequestIterator[Any]) -> None:
+        try:
+            if isinstance(requests, AsyncIterable):
+                async for request in requests:
+                    await self.send_request(request)
+            else:
+                for request in requests:
+                    await self.send_request(request)
+            await self.close_requests()
+        except asyncio.CancelledError:
+            if not self.finished:
+                self.cancel()
+            raise
+        except Exception as error:
+            if not self.finished:
+                # The caller's own error, not the RPC's: it is what the call raises.
+                self._request_failed = True
+                self._request_task = None
+                self.fail(CANCELLED, f"the request iterator raised {error!r}", error)
+
+    async def send_request(self, request: Any) -> None:
+        """Send one message of the request stream; returns when the next may be sent."""
+        await self._wait_open()
+        if self.finished:
+            raise self._ended_error()
+        if self._writing_done:
+            raise UsageError('RPC is half closed after calling "done_writing".')
+        body = self._method.serialize_request(request)
+        if not self.write_message(body):
+            self._sendable = self._connector.loop.create_future()
+            await self._sendable
+
+    async def close_requests(self) -> None:
+        """Half-close: the request stream is complete."""
+        await self._wait_open()
+        if not self._writing_done:
+            self._writing_done = True
+            self.half_close()
+
+    async def _wait_open(self) -> None:
+        while self.session is None and not self.finished:
+            self._sendable = self._connector.loop.create_future()
+            await self._sendable
+
+    def on_sendable(self) -> None:
+        sendable = self._sendable
+        if sendable is not None:
+            self._sendable = None
+            if not sendable.done():
+                sendable.set_result(None)
+
+    def _ended_error(self) -> BaseException:
+        if self._outcome == OK:
+            return asyncio.InvalidStateError("RPC already finished.")
+        return self.error()
+
+
+class ReplyCall(Call, Generic[Request, Reply]):
+    """A call that ends with one reply. Awaiting it gives the reply, twice the same object."""
+
+    def __init__(
+        self,
+        method: Method,
+        connector: Connector,
+        timeout: float | None,
+        metadata: Pairs | None,
+        wait_for_ready: bool | None,
+    ) -> None:
+        super().__init__(method, connector, timeout, metadata, wait_for_ready)
+        self._future: asyncio.Future[Any] = connector.loop.create_future()
+
+    def on_reply(self, body: bytes) -> None:
+        try:
+            reply = self._method.parse_reply(body)
+        except Exception as error:  # what the message library raises is its own affair
+            self._cause = error
+            self.on_finished(INTERNAL, "Exception deserializing response!", None)
+            return
+        self._outcome = OK
+        if not self._future.done():
+            self._future.set_result(reply)
+        if (
+            self._bucket is not None
+            or self._waiters is not None
+            or self._callbacks is not None
+            or self._request_task is not None
+            or self._sendable is not None
+        ):
+            self._on_done()
+
+    def on_finished(self, code: int, message: str, status: Status | None) -> None:
+        super().on_finished(code, message, status)
+        future = self._future
+        if not future.done():
+            if self._locally_cancelled:
+                future.cancel(LOCALLY_CANCELLED)
+            else:
+                future.set_exception(self.error())
+                future.exception()  # nobody has to await a call
+
+    def __await__(self) -> Generator[Any, Any, Reply]:
+        try:
+            reply: Reply = yield from self._future
+            return reply
+        except asyncio.CancelledError:
+            # The task that waits was cancelled: so is the RPC. Or it was, and this is how.
+            self.cancel()
+            raise
+
+
+class UnaryUnaryCall(ReplyCall[Request, Reply]):
+    """A call with one request and one reply."""
+
+
+class StreamUnaryCall(ReplyCall[Request, Reply]):
+    """A call with a stream of requests and one reply."""
+
+    streams_requests = True
+
+    async def write(self, request: Request) -> None:
+        """Send one request; returns when the next may be sent.
+
+        Raises:
+            AioRpcError: the RPC has ended.
+            UsageError: the requests come from an iterator, or are complete.
+        """
+        if self._request_task is not None:
+            raise UsageError("the requests of this call come from an iterator")
+        await self.send_request(request)
+
+    async def done_writing(self) -> None:
+        """The requests are complete."""
+        if self._request_task is not None:
+            raise UsageError("the requests of this call come from an iterator")
+        await self.close_requests()

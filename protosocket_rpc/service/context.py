@@ -1,0 +1,408 @@
+"""What a handler sees of its RPC: ``grpc.aio.ServicerContext``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from protosocket_rpc.errors import AbortError, ConnectionClosed, OutputQueueFull, UsageError
+from protosocket_rpc.metadata import (
+    Metadata,
+    MetadataLike,
+    Pairs,
+    metadata_from_wire,
+    metadata_to_wire,
+)
+from protosocket_rpc.service.deadlines import Expiring
+from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.server_session import ServerRpc
+from protosocket_rpc.status import (
+    CANCELLED,
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    RESOURCE_EXHAUSTED,
+    UNKNOWN,
+    StatusCode,
+    status_code,
+)
+from protosocket_rpc.wire.frame import Frame
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.server import ServiceConnection
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+_log = logging.getLogger("protosocket_rpc.server")
+
+
+class _EOFType:
+    """What `read()` gives after the last message."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "<grpc.aio.EOF>"
+
+
+EOF = _EOFType()
+
+
+class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
+    """One RPC, as its handler sees it. The second argument of every handler."""
+
+    _task: asyncio.Task[None] | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _readable: asyncio.Future[None] | None = None
+    _deadline: float | None = None
+    _code: StatusCode | None = None
+    _details: str = ""
+    _trailers: Pairs | None = None
+    _metadata_sent: bool = False
+    _reads: str = ""
+    _callbacks: list[Callable[[Any], Any]] | None = None
+    _stopped: bool = False
+
+    def __init__(self, connection: ServiceConnection, opening: Frame, handler: Handler) -> None:
+        super().__init__(connection, opening)
+        self.connection = connection
+        self.handler = handler
+        self.streams_requests = handler.streams_requests
+        self.streams_replies = handler.streams_replies
+
+    # -- running the handler ---------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take in the opening frame, and start the handler as soon as it has what it needs."""
+        timeout = self.opening.timeout_us
+        if timeout:
+            self._deadline = self.connection.loop.time() + timeout / 1e6
+        if self.open():
+            if self.streams_requests:
+                self._start(self._requests())
+            elif self._task is None and self._deadline is not None and not self.ended:
+                # The rest of the request is still to come.
+                self.connection.deadlines.add(self, self._deadline)
+
+    def on_request(self, body: bytes) -> None:
+        handler = self.handler
+        try:
+            request = handler.parse(body)
+        except Exception as error:  # what the message library raises is its own affair
+            _log.warning(
+                "%s: %s from %s does not parse: %r",
+                handler.method.path,
+                handler.method.request.name,
+                self.peer(),
+                error,
+            )
+            self.fail(INTERNAL, "Exception deserializing request!")
+            return
+        self._start(request)
+
+    def _start(self, request: Any) -> None:
+        connection = self.connection
+        task = connection.runner.start(self.handler.serve(self, request))
+        if task is not None:
+            self._task = task
+            connection.tasks.add(task)
+            if self._deadline is not None and self._bucket is None and not self.ended:
+                connection.deadlines.add(self, self._deadline)
+            if self._stopped:
+                task.cancel()
+
+    def on_handler_done(self) -> None:
+        """The handler's coroutine has ended; nothing of it runs any more."""
+        task = self._task
+        if task is not None:
+            self.connection.tasks.discard(task)
+            self._task = None
+        if self._bucket is not None:
+            self.connection.deadlines.remove(self)
+        if self._callbacks is not None:
+            callbacks = self._callbacks
+            self._callbacks = None
+            for callback in callbacks:
+                self.connection.loop.call_soon(callback, self)
+
+    def on_stopped(self, code: int, message: str) -> None:
+        self._stopped = True
+        if self._bucket is not None:
+            self.connection.deadlines.remove(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def on_deadline(self) -> None:
+        self.stop(DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    # -- the outcome -----------------------------------------------------------------------
+
+    def finish_with(self, reply: Reply) -> None:
+        """The handler of an RPC with one reply has returned it."""
+        if self.ended:
+            return
+        if self._code is not None and self._code is not StatusCode.OK:
+            self.fail(self._code.number, self._details, (), self._trailers)
+            return
+        body = self._serialize(reply)
+        if body is not None:
+            self._guard(self.reply, body, self._trailers)
+
+    def finish_stream(self) -> None:
+        """The handler of an RPC with a reply stream has ended it."""
+        if self.ended:
+            return
+        if self._code is not None and self._code is not StatusCode.OK:
+            self.fail(self._code.number, self._details, (), self._trailers)
+        else:
+            self._guard(self.end_stream, self._trailers)
+
+    def finish_raised(self, error: BaseException) -> None:
+        """The handler has raised. Whatever it was, the client gets exactly one answer."""
+        if not isinstance(error, AbortError) and not (
+            isinstance(error, asyncio.CancelledError) and self.ended
+        ):
+            self._fail_with(error)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+
+    def _fail_with(self, error: BaseException) -> None:
+        path = self.handler.method.path
+        if isinstance(error, (ConnectionClosed, OutputQueueFull)) and self.ended:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            code, message = CANCELLED, "the handler was cancelled"
+            _log.info("%s: the handler was cancelled, not by its client", path)
+        elif self._code is not None and self._code is not StatusCode.OK:
+            code, message = self._code.number, self._details
+            _log.info("%s: the handler set %s and raised %r", path, self._code.name, error)
+        else:
+            code, message = UNKNOWN, "the handler failed; the server's log says how"
+            _log.error("%s: the handler raised, for %s", path, self.peer(), exc_info=error)
+        self._guard(self.fail, code, message, (), self._trailers)
+
+    def _serialize(self, reply: Reply) -> bytes | None:
+        """The bytes of a reply; None if it has none, and the RPC was failed for it."""
+        handler = self.handler
+        try:
+            body = handler.serialize(reply)
+        except Exception as error:  # what the message library raises is its own affair
+            _log.error(
+                "%s: the handler gave %s, not %s: %r",
+                handler.method.path,
+                type(reply).__name__,
+                handler.method.reply.name,
+                error,
+            )
+            self.fail(INTERNAL, "Failed to serialize response!")
+            return None
+        limit = handler.max_reply_size
+        if limit is None:
+            limit = self.connection.limits.max_send_message_size
+        if limit is not None and len(body) > limit:
+            self.fail(RESOURCE_EXHAUSTED, f"Sent message larger than max ({len(body)} vs. {limit})")
+            return None
+        return body
+
+    def _guard(self, send: Callable[..., None], *args: Any) -> None:
+        """Call `send`; a peer that cannot be sent to ends its connection, not the handler."""
+        try:
+            send(*args)
+        except (ConnectionClosed, OutputQueueFull) as error:
+            self.connection.sender().abort(error)
+
+    # -- messages --------------------------------------------------------------------------
+
+    def send_reply(self, reply: Reply) -> bool:
+        """Send one message of the reply stream. False: await `wait_sendable` before the next."""
+        if self.ended:
+            raise asyncio.CancelledError
+        body = self._serialize(reply)
+        if body is None:
+            raise AbortError
+        return self.write_message(body)
+
+    async def wait_sendable(self) -> None:
+        """Wait until the client takes more."""
+        if self.ended:
+            raise asyncio.CancelledError
+        waiter = self._waiter = self.connection.loop.create_future()
+        await waiter
+
+    def on_sendable(self) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            self._waiter = None
+        else:
+            super().on_sendable()
+
+    def on_readable(self) -> None:
+        readable = self._readable
+        if readable is not None:
+            self._readable = None
+            if not readable.done():
+                readable.set_result(None)
+
+    async def _next_request(self) -> Any:
+        receive = self.receive
+        if receive is None:
+            return EOF
+        while True:
+            body = receive.take()
+            if body is not None:
+                try:
+                    return self.handler.parse(body)
+                except Exception as error:  # what the message library raises is its own affair
+                    _log.warning("%s: a request does not parse: %r", self.method(), error)
+                    self.fail(INTERNAL, "Exception deserializing request!")
+                    raise AbortError from None
+            if self.ended:
+                raise asyncio.CancelledError
+            if receive.ended:
+                return EOF
+            self._readable = self.connection.loop.create_future()
+            await self._readable
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        self._read_by("async for")
+        while True:
+            request = await self._next_request()
+            if request is EOF:
+                return
+            yield request
+
+    def _read_by(self, way: str) -> None:
+        if self._reads and self._reads != way:
+            raise UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+        self._reads = way
+
+    async def read(self) -> Any:
+        """The next request of a request stream; `EOF` after the last, for ever.
+
+        Raises:
+            UsageError: the request iterator was used already.
+        """
+        self._read_by("read")
+        return await self._next_request()
+
+    async def write(self, message: Reply) -> None:
+        """Send a message of a reply stream; returns when the next may be sent."""
+        if not self.streams_replies:
+            raise UsageError(f"{self.method()} has one reply: return it")
+        if not self.send_reply(message):
+            await self.wait_sendable()
+
+    # -- metadata and status ---------------------------------------------------------------
+
+    def method(self) -> str:
+        """The method's path: ``/package.Service/Method``."""
+        return self.opening.method
+
+    def invocation_metadata(self) -> Metadata:
+        """The metadata that came with the call."""
+        return metadata_from_wire(self.opening.metadata)
+
+    async def send_initial_metadata(self, initial_metadata: MetadataLike) -> None:
+        """Send metadata before the first reply.
+
+        Raises:
+            UsageError: it was sent already.
+            TypeError, ValueError: it is not metadata.
+        """
+        if self._metadata_sent:
+            raise UsageError("the initial metadata was sent already")
+        pairs = metadata_to_wire(initial_metadata)
+        self._metadata_sent = True
+        self.send_initial_pairs(pairs)
+
+    def set_trailing_metadata(self, trailing_metadata: MetadataLike) -> None:
+        """What is to be sent with the end. Raises TypeError, ValueError if it is no metadata."""
+        self._trailers = metadata_to_wire(trailing_metadata)
+
+    def trailing_metadata(self) -> Metadata:
+        """What was set by `set_trailing_metadata`."""
+        return metadata_from_wire(self._trailers)
+
+    def set_code(self, code: StatusCode) -> None:
+        """How the RPC is to end, when the handler returns. A code other than OK is an error."""
+        self._code = _as_code(code)
+
+    def code(self) -> StatusCode:
+        """What was set by `set_code`; OK before."""
+        return self._code or StatusCode.OK
+
+    def set_details(self, details: str) -> None:
+        """The text that goes with the code."""
+        self._details = details
+
+    def details(self) -> str:
+        """What was set by `set_details`."""
+        return self._details
+
+    async def abort(
+        self,
+        code: StatusCode,
+        details: str = "",
+        trailing_metadata: MetadataLike | None = None,
+    ) -> NoReturn:
+        """End the RPC with a status now, and leave the handler.
+
+        Raises:
+            AbortError: always. Catching it changes nothing: the RPC has ended.
+            ValueError: the code is OK.
+        """
+        code = _as_code(code)
+        if code is StatusCode.OK:
+            raise ValueError("abort needs a code other than OK")
+        if trailing_metadata is not None:
+            self.set_trailing_metadata(trailing_metadata)
+        self._code = code
+        self._details = details
+        self._guard(self.fail, code.number, details, (), self._trailers)
+        raise AbortError(f"{code.name}: {details}")
+
+    # -- the call --------------------------------------------------------------------------
+
+    def peer(self) -> str:
+        """Who calls: ``ipv4:address:port``, ``ipv6:[address]:port`` or ``unix:``."""
+        return self.connection.peer_name
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None if there is none."""
+        if self._deadline is None:
+            return None
+        return max(self._deadline - self.connection.loop.time(), 0.0)
+
+    def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
+        """Call `callback` with this context when the handler has ended."""
+        if self._callbacks is None:
+            self._callbacks = []
+        self._callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        """True if the RPC ended over the head of its handler: cancelled, expired or lost."""
+        return self._stopped
+
+    def done(self) -> bool:
+        """True if the client has its answer, or will never have one."""
+        return self.ended
+
+
+def _as_code(code: StatusCode | int) -> StatusCode:
+    if isinstance(code, int):
+        return status_code(code)
+    if not isinstance(code, StatusCode):
+        raise TypeError(f"a status code must be a StatusCode, not {code!r}")
+    return code
+
+
+async def unimplemented(context: ServicerContext[Any, Any]) -> NoReturn:
+    """End an RPC with UNIMPLEMENTED: what a servicer's methods do until they are overridden."""
+    await context.abort(StatusCode.UNIMPLEMENTED, "Method not implemented!")

@@ -1,0 +1,163 @@
+"""From a servicer's methods to the coroutines that serve one RPC each.
+
+A handler is folded once, when it is added: what kind of RPC, how to parse and serialize, and
+which coroutine runs the user's function.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from protosocket_rpc.service.current import CURRENT_RPC
+from protosocket_rpc.service.descriptor import MethodDescriptor, ServiceDescriptor
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.context import ServicerContext
+
+# A stream of replies that never waits gives way to others after this many.
+_REPLIES_PER_TURN = 64
+
+
+class Handler:
+    """One method as a server runs it."""
+
+    __slots__ = (
+        "behavior",
+        "max_reply_size",
+        "method",
+        "parse",
+        "serialize",
+        "serve",
+        "streams_replies",
+        "streams_requests",
+    )
+
+    def __init__(self, method: MethodDescriptor[Any, Any], behavior: Callable[..., Any]) -> None:
+        self.method = method
+        self.behavior = behavior
+        self.streams_requests: bool = method.streams_requests
+        self.streams_replies: bool = method.streams_replies
+        self.parse: Callable[[bytes], Any] = method.request.parse
+        self.serialize: Callable[[Any], bytes] = method.reply.serialize
+        self.max_reply_size = method.max_reply_size
+        self.serve: Callable[[ServicerContext[Any, Any], Any], Coroutine[Any, Any, None]] = (
+            _serve_replies if method.streams_replies else _serve_reply
+        )
+
+
+async def _serve_reply(context: ServicerContext[Any, Any], request: Any) -> None:
+    CURRENT_RPC.set(context)
+    try:
+        context.finish_with(await context.handler.behavior(request, context))
+    except BaseException as error:
+        context.finish_raised(error)
+    finally:
+        context.on_handler_done()
+
+
+async def _serve_replies(context: ServicerContext[Any, Any], request: Any) -> None:
+    CURRENT_RPC.set(context)
+    try:
+        replies = context.handler.behavior(request, context)
+        if hasattr(replies, "__aiter__"):
+            await _send_replies(context, replies)
+        else:
+            await replies  # a coroutine function that uses context.write()
+        context.finish_stream()
+    except BaseException as error:
+        context.finish_raised(error)
+    finally:
+        context.on_handler_done()
+
+
+async def _send_replies(context: ServicerContext[Any, Any], replies: AsyncIterator[Any]) -> None:
+    turn = _REPLIES_PER_TURN
+    try:
+        async for reply in replies:
+            if not context.send_reply(reply):
+                await context.wait_sendable()
+                turn = _REPLIES_PER_TURN
+            else:
+                turn -= 1
+                if not turn:
+                    turn = _REPLIES_PER_TURN
+                    await _give_way()
+    finally:
+        close = getattr(replies, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class _GiveWay:
+    """Awaiting it lets the loop run everything else that is ready."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Any:
+        yield
+
+
+async def _give_way() -> None:
+    await _GiveWay()
+
+
+def service_handlers(
+    servicer: object, service: ServiceDescriptor | None = None
+) -> dict[str, Handler]:
+    """The handlers of a servicer's methods, by path.
+
+    Args:
+        servicer: an object with a method for each method of the service.
+        service: what it serves; None to take it from the generated bases of its class.
+
+    Raises:
+        TypeError: the servicer names no service, lacks a method, or has one of the wrong kind.
+    """
+    services = [service] if service is not None else _services_of(servicer)
+    handlers: dict[str, Handler] = {}
+    for each in services:
+        for method in each.methods:
+            behavior = getattr(servicer, method.handler, None)
+            if behavior is None:
+                raise TypeError(
+                    f"{type(servicer).__name__} has no method {method.handler} for {method.path}"
+                )
+            check_kind(method, behavior)
+            handlers[method.path] = Handler(method, behavior)
+    return handlers
+
+
+def _services_of(servicer: object) -> list[ServiceDescriptor]:
+    services: dict[str, ServiceDescriptor] = {}
+    for base in type(servicer).__mro__:
+        service = base.__dict__.get("__protosocket_service__")
+        if service is not None:
+            services[service.name] = service
+    if not services:
+        raise TypeError(
+            f"{type(servicer).__name__} is derived from no generated servicer: "
+            "derive from one, or name the service: server.add(servicer, SERVICE)"
+        )
+    return list(services.values())
+
+
+def check_kind(method: MethodDescriptor[Any, Any], behavior: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be the handler of this kind of method.
+
+    Raises:
+        TypeError: with the method's name, what it is, and what it has to be.
+    """
+    name = getattr(behavior, "__qualname__", repr(behavior))
+    if method.streams_replies:
+        if inspect.iscoroutinefunction(behavior):
+            raise TypeError(
+                f"{name} is a coroutine function, but {method.path} streams its replies: "
+                "make it an async generator, with `yield` for each reply"
+            )
+    elif inspect.isasyncgenfunction(behavior):
+        raise TypeError(
+            f"{name} is an async generator, but {method.path} has one reply: "
+            "make it a coroutine function, with `return` for the reply"
+        )

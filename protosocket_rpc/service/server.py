@@ -1,0 +1,277 @@
+"""Server: services, ports, and a stop that loses nothing. ``grpc.aio.Server``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl as ssl_module
+from collections.abc import Iterable
+from typing import Any
+
+from protosocket_rpc.eager import EagerRunner, eager_runner
+from protosocket_rpc.errors import ConnectionClosed, UsageError
+from protosocket_rpc.raw import Binding, Limits, RawServer, bind, serve
+from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.service.context import ServicerContext
+from protosocket_rpc.service.deadlines import Deadlines
+from protosocket_rpc.service.descriptor import ServiceDescriptor
+from protosocket_rpc.service.handlers import Handler, service_handlers
+from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.options import limits_of
+from protosocket_rpc.service.peer import peer_name
+from protosocket_rpc.service.server_session import ServerSession
+from protosocket_rpc.status import RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
+from protosocket_rpc.wire.codec import FrameCodec
+from protosocket_rpc.wire.frame import Frame
+
+_log = logging.getLogger("protosocket_rpc.server")
+
+
+class ServiceConnection(ServerSession):
+    """One client's connection to a server."""
+
+    def __init__(self, server: Server, running: _Running) -> None:
+        super().__init__(server.limits)
+        self.loop = running.loop
+        self.runner: EagerRunner = running.runner
+        self.deadlines: Deadlines = running.deadlines
+        self.tasks: set[asyncio.Task[None]] = running.tasks
+        self._running = running
+        self._handlers: dict[str, Handler] = server.handlers
+        self._most_rpcs = server.maximum_concurrent_rpcs
+        self.peer_name = ""
+
+    def on_open(self, connection: Connection[Frame, bytes]) -> None:
+        super().on_open(connection)
+        self.peer_name = peer_name(connection)
+        self._running.sessions.add(self)
+
+    def accept(self, frame: Frame) -> None:
+        handler = self._handlers.get(frame.method)
+        if handler is None:
+            self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
+        elif self._most_rpcs is not None and self._running.in_flight() >= self._most_rpcs:
+            self.answer_error(
+                frame.id,
+                RESOURCE_EXHAUSTED,
+                f"Concurrent RPC limit exceeded! (maximum_concurrent_rpcs={self._most_rpcs})",
+            )
+        else:
+            ServicerContext(self, frame, handler).start()
+
+    def on_failure(self, error: Exception) -> None:
+        _log.warning("closing the connection from %s: %s", self.peer_name, error)
+        self.go_away(f"protocol error: {error}")
+
+    def on_close(self, cause: Exception | None) -> None:
+        if cause is not None:
+            _log.info("the connection from %s ended: %s", self.peer_name, cause)
+        super().on_close(cause)
+        self._running.sessions.discard(self)
+
+    def on_drained(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
+
+class _Running:
+    """What a server has while it runs, on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.runner = eager_runner(loop)
+        self.deadlines = Deadlines(loop)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.sessions: set[ServiceConnection] = set()
+        self.listeners: list[RawServer[Frame, bytes]] = []
+
+    def in_flight(self) -> int:
+        return sum([len(session.rpcs) for session in self.sessions])
+
+
+class Server:
+    """Serves the methods of servicers on one or more ports. Made by `server()`.
+
+    Usable on one event loop at a time; making it and adding to it needs none.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: RpcLimits | None = None,
+        maximum_concurrent_rpcs: int | None = None,
+    ) -> None:
+        """Use `server()`.
+
+        Args:
+            limits: sizes; see `RpcLimits`.
+            maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
+        """
+        self.limits = limits or RpcLimits()
+        self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
+        self.handlers: dict[str, Handler] = {}
+        self._bindings: list[tuple[Binding, ssl_module.SSLContext | None]] = []
+        self._running: _Running | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._stopped: asyncio.Event | None = None
+
+    def add(self, servicer: object, service: ServiceDescriptor | None = None) -> None:
+        """Serve the methods of a servicer.
+
+        Args:
+            servicer: an object of a class that is derived from generated servicers, or any
+                object with the service's methods if `service` is given.
+            service: the service that it is to serve.
+
+        Raises:
+            TypeError: a method is missing, or is of the wrong kind.
+            ValueError: a method of that path is served already.
+        """
+        for path, handler in service_handlers(servicer, service).items():
+            if path in self.handlers:
+                raise ValueError(f"{path} is served already")
+            self.handlers[path] = handler
+
+    def add_insecure_port(self, address: str) -> int:
+        """Listen on `address`, without TLS, once started.
+
+        Returns:
+            The port: the system's choice if the address says 0; 0 for a Unix socket.
+
+        Raises:
+            RuntimeError: the address is not to be had.
+        """
+        return self._add_port(address, None)
+
+    def add_port(self, address: str, ssl: ssl_module.SSLContext | None = None) -> int:
+        """Listen on `address`, with TLS if a context is given. As `add_insecure_port`."""
+        return self._add_port(address, ssl)
+
+    def _add_port(self, address: str, ssl: ssl_module.SSLContext | None) -> int:
+        if self._running is not None:
+            raise UsageError("ports are added before the server is started")
+        try:
+            binding = bind(address)
+        except OSError as error:
+            raise RuntimeError(f"Failed to bind to address {address}: {error}") from error
+        self._bindings.append((binding, ssl))
+        return binding.address.port
+
+    async def start(self) -> None:
+        """Begin to serve. Returns when every port listens.
+
+        Raises:
+            UsageError: it was started before.
+        """
+        if self._running is not None or self._stopped is not None:
+            raise UsageError("the server was started before")
+        self._stopped = asyncio.Event()
+        running = self._running = _Running(asyncio.get_running_loop())
+        limits = Limits(
+            max_buffer=self.limits.max_frame_size + 64,
+            max_queued_output=self.limits.max_queued_output,
+        )
+        for binding, ssl in self._bindings:
+            running.listeners.append(
+                await serve(
+                    binding,
+                    lambda: FrameCodec(self.limits.max_frame_size),
+                    lambda: ServiceConnection(self, running),
+                    ssl=ssl,
+                    limits=limits,
+                )
+            )
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Stop: no new RPCs, wait for those in flight, cancel what is left, close.
+
+        Every handler's coroutine has ended when this returns. May be called again, with a
+        shorter grace to speed up.
+
+        Args:
+            grace: seconds that RPCs in flight have to end; None for none at all.
+        """
+        running = self._running
+        if running is None:
+            for binding, _ in self._bindings:
+                binding.close()
+            self._bindings.clear()
+            return
+        if self._stopping is not None and not self._stopping.done() and not grace:
+            self._cancel_rpcs(running)
+        if self._stopping is None:
+            self._stopping = running.loop.create_task(self._stop(running, grace))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, running: _Running, grace: float | None) -> None:
+        for listener in running.listeners:
+            listener.close()
+        for session in list(running.sessions):
+            session.go_away("the server is shutting down")
+            if not session.rpcs:
+                session.on_drained()
+        if grace:
+            # A connection closes when its last RPC has ended.
+            closed = [listener.connections.wait_none() for listener in running.listeners]
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*closed), grace)
+        self._cancel_rpcs(running)
+        while running.tasks:
+            await asyncio.wait(running.tasks)
+        for listener in running.listeners:
+            await listener.stop(grace=1.0)
+        running.deadlines.close()
+        running.runner.close()
+        assert self._stopped is not None
+        self._stopped.set()
+
+    def _cancel_rpcs(self, running: _Running) -> None:
+        for session in list(running.sessions):
+            for rpc in list(session.rpcs.values()):
+                if isinstance(rpc, ServicerContext):
+                    with contextlib.suppress(ConnectionClosed):
+                        rpc.stop(UNAVAILABLE, "the server is shutting down")
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped.
+
+        Args:
+            timeout: seconds to wait; None is for ever.
+
+        Returns:
+            True if the time ran out first. (As in gRPC.)
+        """
+        if self._stopped is None:
+            raise UsageError("the server was not started")
+        try:
+            await asyncio.wait_for(self._stopped.wait(), timeout)
+        except asyncio.TimeoutError:
+            return True
+        return False
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop(None)
+
+
+def server(
+    options: Iterable[tuple[str, Any]] | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    *,
+    limits: RpcLimits | None = None,
+) -> Server:
+    """Make a server.
+
+    Args:
+        options: gRPC's ``(name, value)`` pairs: ``grpc.max_receive_message_length`` and
+            ``grpc.max_send_message_length`` are honoured, others accepted.
+        maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
+        limits: sizes; see `RpcLimits`.
+    """
+    return Server(
+        limits=limits_of(options, limits), maximum_concurrent_rpcs=maximum_concurrent_rpcs
+    )

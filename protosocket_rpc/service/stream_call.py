@@ -1,0 +1,203 @@
+"""Calls with a stream of replies: what the caller holds, and the RPC behind it.
+
+Two objects, so that a caller who lets go of the one (by leaving an ``async for``, say) is
+noticed: the other lives on in its connection's table, and is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
+
+from protosocket_rpc.errors import UsageError
+from protosocket_rpc.metadata import Metadata
+from protosocket_rpc.service.call import Call
+from protosocket_rpc.service.context import EOF
+from protosocket_rpc.status import CANCELLED, INTERNAL, OK, StatusCode
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+
+class ReplyStream(Call):
+    """An RPC with a stream of replies."""
+
+    streams_replies = True
+    _readable: asyncio.Future[None] | None = None
+    # What the caller holds; only the caller does.
+    owner: weakref.ref[Any] | None = None
+
+    def handle(self) -> Any:
+        return self.owner() if self.owner is not None else None
+
+    def on_readable(self) -> None:
+        readable = self._readable
+        if readable is not None:
+            self._readable = None
+            if not readable.done():
+                readable.set_result(None)
+
+    def _on_done(self) -> None:
+        super()._on_done()
+        self.on_readable()
+
+    def abandon_soon(self, code: int, message: str) -> None:
+        """As `abandon`, from wherever the collector runs."""
+        loop = self._connector.loop
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self.abandon, code, message)
+
+    async def next(self) -> Any:
+        """The next reply; EOF after the last. Raises what the RPC ended with."""
+        while True:
+            receive = self.receive
+            body = None
+            if receive is not None and not self._locally_cancelled:
+                body = receive.take()
+            if body is not None:
+                try:
+                    return self._method.parse_reply(body)
+                except Exception as error:  # what the message library raises is its own affair
+                    self.fail(INTERNAL, "Exception deserializing response!", error)
+            if self.finished:
+                if self._outcome == OK:
+                    return EOF
+                raise self.error()
+            self._readable = self._connector.loop.create_future()
+            try:
+                await self._readable
+            except asyncio.CancelledError:
+                self.cancel()  # the task that waits was cancelled: so is the RPC
+                raise
+
+
+class ReplyStreamRequests(ReplyStream):
+    """An RPC with a stream of requests and a stream of replies."""
+
+    streams_requests = True
+
+
+class StreamCall(Generic[Request, Reply]):
+    """A call with a stream of replies: iterate over it, or `read()`."""
+
+    def __init__(self, rpc: ReplyStream) -> None:
+        self._rpc = rpc
+        self._style = ""
+        rpc.owner = weakref.ref(self)
+
+    def __del__(self) -> None:
+        rpc = getattr(self, "_rpc", None)
+        if rpc is not None and not rpc.finished:
+            rpc.abandon_soon(CANCELLED, "Cancelled upon garbage collection!")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._rpc!r}>"
+
+    def _use(self, style: str) -> None:
+        if self._style and self._style != style:
+            raise UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+        self._style = style
+
+    def __aiter__(self) -> AsyncIterator[Reply]:
+        self._use("iterator")
+        return _Replies(self, self._rpc)
+
+    async def read(self) -> Reply | Any:
+        """The next reply; `EOF` after the last, for ever.
+
+        Raises:
+            AioRpcError: the RPC has ended with a status other than OK.
+            UsageError: the call was iterated over.
+        """
+        self._use("read/write")
+        return await self._rpc.next()
+
+    def cancel(self) -> bool:
+        """Cancel the RPC. False if it has ended already."""
+        return self._rpc.cancel()
+
+    def cancelled(self) -> bool:
+        """True if the RPC ended with CANCELLED."""
+        return self._rpc.cancelled()
+
+    def done(self) -> bool:
+        """True if the RPC has ended."""
+        return self._rpc.done()
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None if there is none."""
+        return self._rpc.time_remaining()
+
+    def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
+        """Call `callback` with this call when it has ended; soon, if it has."""
+        self._rpc.add_done_callback(callback)
+
+    async def initial_metadata(self) -> Metadata:
+        """What the server sends before its first message; waits for it."""
+        return await self._rpc.initial_metadata()
+
+    async def trailing_metadata(self) -> Metadata:
+        """What the server sends with the end; waits for it."""
+        return await self._rpc.trailing_metadata()
+
+    async def code(self) -> StatusCode:
+        """How the RPC ended; waits for it."""
+        return await self._rpc.code()
+
+    async def details(self) -> str:
+        """The text that came with the code; waits for it."""
+        return await self._rpc.details()
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
+        await self._rpc.wait_for_connection()
+
+    def debug_error_string(self) -> str:
+        """Target, peer and method, for people."""
+        return self._rpc.debug_error_string()
+
+
+class _Replies(AsyncIterator[Reply]):
+    """Iterates over the replies. Holds the call, so that it lives as long as the loop over it."""
+
+    __slots__ = ("_call", "_rpc")
+
+    def __init__(self, call: StreamCall[Any, Reply], rpc: ReplyStream) -> None:
+        self._call = call
+        self._rpc = rpc
+
+    async def __anext__(self) -> Reply:
+        reply: Any = await self._rpc.next()
+        if reply is EOF:
+            raise StopAsyncIteration
+        message: Reply = reply
+        return message
+
+
+class UnaryStreamCall(StreamCall[Request, Reply]):
+    """A call with one request and a stream of replies."""
+
+
+class StreamStreamCall(StreamCall[Request, Reply]):
+    """A call with a stream of requests and a stream of replies."""
+
+    async def write(self, request: Request) -> None:
+        """Send one request; returns when the next may be sent.
+
+        Raises:
+            AioRpcError: the RPC has ended.
+            UsageError: the requests come from an iterator, or are complete.
+        """
+        self._check_writes()
+        await self._rpc.send_request(request)
+
+    async def done_writing(self) -> None:
+        """The requests are complete."""
+        self._check_writes()
+        await self._rpc.close_requests()
+
+    def _check_writes(self) -> None:
+        if self._rpc._request_task is not None:
+            raise UsageError("the requests of this call come from an iterator")
