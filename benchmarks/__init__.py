@@ -1,0 +1,1 @@
+"""Benchmarks of protosocket against its peers: `python -m benchmarks --help`."""

@@ -1,0 +1,135 @@
+"""`python -m benchmarks quick | full | report`; see docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.peer import Peer
+from benchmarks.peers import BASELINE, FLOOR, PEERS
+from benchmarks.results import Results
+from benchmarks.run import Plan, Runner, say
+from benchmarks.targets import COMPILED, PURE
+from benchmarks.workloads import FULL, QUICK, Workload
+
+_RESULTS = Path(__file__).parent / "results"
+_DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    options.command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    quick = commands.add_parser("quick", help=f"protosocket, {BASELINE} and {FLOOR}, in a minute")
+    quick.set_defaults(command=_quick, minutes=0.7, rounds=3)
+    full = commands.add_parser("full", help="every peer and every workload")
+    full.set_defaults(command=_full)
+    for command in (quick, full):
+        command.add_argument("--only", action="append", metavar="TEXT", help=(
+            "only workloads whose name contains TEXT; may be repeated; "
+            "'open loop' and 'costs' name the parts that are not workloads"))  # fmt: skip
+        command.add_argument("--out", type=Path, help="name of the JSON file")
+    full.add_argument("--peers", metavar="NAME,...", help="only these: " + ", ".join(
+        peer.name.replace(",", "") for peer in PEERS))  # fmt: skip
+    full.add_argument("--rounds", type=int, default=3)
+    full.add_argument(
+        "--budget", dest="minutes", type=float, default=35, help="minutes, after installation"
+    )
+    full.add_argument(
+        "--here", action="store_true", help="use this interpreter for all Python peers"
+    )
+
+    again = commands.add_parser("report", help="tables and plots of an earlier run, anew")
+    again.add_argument("json", type=Path)
+    again.add_argument("--docs", action="store_true", help=f"also put them into {_DOCUMENT.name}")
+    again.set_defaults(command=_report)
+    return parser
+
+
+def _quick(options: argparse.Namespace) -> None:
+    """Of protosocket, the build that is active in this interpreter."""
+    names = (_active_build(), BASELINE, FLOOR)
+    peers = [peer for peer in PEERS if peer.name in names]
+    workloads = _selected(QUICK, options.only)
+    plan = Plan(workloads, options.rounds, options.minutes, open_loop=False, costs=False, here=True)
+    _write(Runner(plan, peers, say).run(), options.out or _RESULTS / "quick.json")
+
+
+def _active_build() -> str:
+    try:
+        build_info = importlib.import_module("protosocket_rpc").build_info
+    except (ImportError, AttributeError):
+        return PURE
+    return COMPILED if build_info().compiled else PURE
+
+
+def _full(options: argparse.Namespace) -> None:
+    peers = _named(options.peers)
+    only = options.only
+    plan = Plan(
+        _selected(FULL, only),
+        options.rounds,
+        options.minutes,
+        open_loop=not only or "open loop" in only,
+        costs=not only or "costs" in only,
+        here=options.here,
+    )
+    path = options.out or _RESULTS / "full.json"
+    results = Runner(plan, peers, say).run()
+    _write(results, path)
+    _plot(results, path.parent)
+
+
+def _named(names: str | None) -> list[Peer]:
+    if not names:
+        return PEERS
+    known = {peer.name.replace(",", ""): peer for peer in PEERS}
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            sys.exit(f"no peer is called {name!r}; there are: {', '.join(known)}")
+    return [known[name] for name in wanted]
+
+
+def _selected(workloads: list[Workload], only: list[str] | None) -> list[Workload]:
+    chosen = [w for w in workloads if not only or any(text in w.name for text in only)]
+    if not chosen and not {"open loop", "costs"} & set(only or ()):
+        sys.exit(f"no workload's name contains {' or '.join(map(repr, only or ()))}")
+    return chosen
+
+
+def _write(results: Results, path: Path) -> None:
+    results.save(path)
+    text = report.render(results)
+    path.with_suffix(".md").write_text(text)
+    print(text)
+    say(f"written: {path} and {path.with_suffix('.md').name}")
+
+
+def _plot(results: Results, directory: Path) -> None:
+    from benchmarks import plots  # matplotlib is slow to import, and quick does not need it
+
+    for path in plots.draw(results, directory):
+        say(f"written: {path}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    results = Results.load(options.json)
+    _write(results, options.json)
+    _plot(results, options.json.parent)
+    if options.docs:
+        text = report.replace_in(_DOCUMENT.read_text(), report.render(results))
+        _DOCUMENT.write_text(text)
+        say(f"written: {_DOCUMENT}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""The load generator that every asyncio peer shares: all their calls are timed by this code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from benchmarks.histogram import Histogram
+from benchmarks.work import BURN_MICROSECONDS, LARGE_BYTES, Work
+
+_TICK_SECONDS = 0.001
+_DRAIN_SECONDS = 2.0
+_HOLD_MILLISECONDS = 4000
+_SETTLE_SECONDS = 2.0
+_CONNECTS_AT_ONCE = 50  # well below any server's listen backlog
+
+clock = time.perf_counter_ns
+
+
+class Unary(NamedTuple):
+    """A unary call as the driver makes it: `(await invoke(request(n))).number == n`."""
+
+    request: Callable[[int], Any]
+    invoke: Callable[[Any], Awaitable[Any]]
+
+
+class Client(Protocol):
+    """What a peer implements to be driven: one connection to its server."""
+
+    async def close(self) -> None: ...
+
+    def unary(self, method: str, work: Work) -> Unary:
+        """`method` is Unary, Hold or Burn; `work` says what the call carries."""
+
+    async def server_stream(self, count: int, size: int) -> int:
+        """Receives `count` messages of `size` bytes; returns how many came."""
+
+    async def client_stream(self, count: int, size: int) -> int:
+        """Sends `count` messages; returns the number in the server's answer."""
+
+    async def bidi(self, count: int, size: int) -> int:
+        """Sends `count` messages while receiving their echoes; returns how many came."""
+
+    async def ping_pong(self, size: int, lap: Callable[[], bool]) -> None:
+        """Sends a message and receives its echo for as long as `lap()` is true."""
+
+
+Connect = Callable[[], Awaitable[Client]]
+
+
+class WrongReplyError(Exception):
+    """A peer answered, but not with what was asked for."""
+
+
+@dataclass
+class Result:
+    calls: int
+    seconds: float
+    latency: Histogram = field(default_factory=Histogram)
+    lateness: Histogram = field(default_factory=Histogram)
+    """Of the open loop: how long after its intended time each call was made."""
+    background: int = 0
+    unanswered: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "seconds": self.seconds,
+            "latency": self.latency.to_json(),
+            "lateness": self.lateness.to_json(),
+            "background": self.background,
+            "unanswered": self.unanswered,
+        }
+
+
+async def measure(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
+    """Does `work` on fresh connections. `event` is called with begin and end."""
+    if work.kind in _HELD_STILL:
+        return await _HELD_STILL[work.kind](work, connect, event)
+    perform = _TIMED[work.kind]
+    warm_up = _closed_loop if perform is _open_loop else perform
+    clients = await _connections(work.connections, connect)
+    try:
+        async with _background(work, clients[0]) as count:
+            if work.warmup:
+                await warm_up(work, clients, work.warmup)
+            before = count[0]
+            event("begin")
+            result = await perform(work, clients, work.seconds)
+            event("end")
+            result.background = count[0] - before
+            return result
+    finally:
+        await asyncio.gather(*(client.close() for client in clients))
+
+
+async def _connections(count: int, connect: Connect) -> list[Client]:
+    clients: list[Client] = []
+    while len(clients) < count:
+        some = min(count - len(clients), _CONNECTS_AT_ONCE)
+        clients += await asyncio.gather(*(connect() for _ in range(some)))
+    return clients
+
+
+async def _closed_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
+    latencies: list[int] = []
+    record = latencies.append
+    begin = clock()
+    end = begin + int(seconds * 1e9)
+
+    async def worker(number: int) -> None:
+        request, invoke = clients[number % len(clients)].unary("Unary", work)
+        started = clock()
+        while True:
+            reply = await invoke(request(number))
+            now = clock()
+            record(now - started)
+            if reply.number != number:
+                raise WrongReplyError(f"asked with {number}, answered with {reply.number}")
+            if now >= end:
+                return
+            number += work.concurrency
+            started = now
+
+    await asyncio.gather(*map(worker, range(work.concurrency)))
+    elapsed = clock() - begin
+    return Result(len(latencies), elapsed / 1e9, Histogram(latencies))
+
+
+async def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
+    """Makes the calls that are due once a millisecond, whatever became of earlier ones."""
+    latencies: list[int] = []
+    lateness: list[int] = []
+    request, invoke = clients[0].unary("Unary", work)
+    running: set[asyncio.Task[None]] = set()
+    failed: list[BaseException] = []
+    total = int(work.rate * seconds)
+    interval = 1e9 / work.rate
+    begin = clock()
+
+    async def call(number: int, due: int) -> None:
+        lateness.append(clock() - due)
+        reply = await invoke(request(number))
+        latencies.append(clock() - due)
+        if reply.number != number:
+            raise WrongReplyError(f"asked with {number}, answered with {reply.number}")
+
+    def ended(task: asyncio.Task[None]) -> None:
+        running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            failed.append(error)
+
+    sent = 0
+    while sent < total and len(running) < work.rate:  # a second behind: it has lost
+        due = min(total, due_calls(clock() - begin, interval))
+        while sent < due:
+            task = asyncio.ensure_future(call(sent, begin + int(sent * interval)))
+            running.add(task)
+            task.add_done_callback(ended)
+            sent += 1
+        await asyncio.sleep(_TICK_SECONDS)
+    elapsed = clock() - begin
+    if running:
+        _, late = await asyncio.wait(running, timeout=_DRAIN_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+    if failed:
+        raise failed[0]
+    return Result(
+        len(latencies),
+        elapsed / 1e9,
+        Histogram(latencies),
+        Histogram(lateness),
+        unanswered=total - len(latencies),
+    )
+
+
+def due_calls(elapsed: int, interval: float) -> int:
+    """How many calls are due after `elapsed` ns when one is due every `interval` ns from 0 on."""
+    return int(elapsed / interval) + 1
+
+
+async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Result:
+    """Streams of equal length one after the other; enough messages in each that opening and
+    closing it hardly counts."""
+    least = max(20, min(500, (1 << 20) // work.size))
+
+    async def stream(number: int, count: int) -> None:
+        call = getattr(clients[number % len(clients)], work.kind)
+        got = await call(count, work.size)
+        if got != count:
+            raise WrongReplyError(f"{got} messages instead of {count}")
+
+    async def together(count: int) -> float:
+        begin = clock()
+        await asyncio.gather(*(stream(number, count) for number in range(work.concurrency)))
+        return (clock() - begin) / 1e9
+
+    per_message = await together(least) / least
+    count = max(least, int(seconds / 3 / per_message))
+    messages = 0
+    begin = clock()
+    end = begin + int(seconds * 1e9)
+
+    async def worker(number: int) -> None:
+        nonlocal messages
+        while clock() < end:
+            await stream(number, count)
+            messages += count
+
+    await asyncio.gather(*map(worker, range(work.concurrency)))
+    return Result(messages, (clock() - begin) / 1e9)
+
+
+async def _ping_pong(work: Work, clients: Sequence[Client], seconds: float) -> Result:
+    latencies: list[int] = []
+    begin = clock()
+    end = begin + int(seconds * 1e9)
+
+    def stopwatch() -> Callable[[], bool]:
+        started = 0
+
+        def lap() -> bool:
+            nonlocal started
+            now = clock()
+            if started:
+                latencies.append(now - started)
+            started = now
+            return now < end
+
+        return lap
+
+    await asyncio.gather(
+        *(
+            clients[number % len(clients)].ping_pong(work.size, stopwatch())
+            for number in range(work.concurrency)
+        )
+    )
+    return Result(len(latencies), (clock() - begin) / 1e9, Histogram(latencies))
+
+
+async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
+    """Calls that wait for their answer: the end is reported while all of them are in flight."""
+    client = await connect()
+    request, invoke = client.unary("Hold", work)
+    await invoke(request(1))
+    event("begin")
+    calls = [
+        asyncio.ensure_future(invoke(request(_HOLD_MILLISECONDS))) for _ in range(work.concurrency)
+    ]
+    await asyncio.sleep(_SETTLE_SECONDS)
+    event("end")
+    early = sum(call.done() for call in calls)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    await client.close()
+    return Result(work.concurrency, _SETTLE_SECONDS, unanswered=early)
+
+
+async def _idle(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
+    """Connections that each made one call."""
+
+    async def used() -> Client:
+        client = await connect()
+        request, invoke = client.unary("Unary", work)
+        await invoke(request(1))
+        return client
+
+    clients = [await used()]
+    begin = clock()
+    event("begin")
+    clients += await _connections(work.connections, used)
+    event("end")
+    elapsed = clock() - begin
+    await asyncio.gather(*(client.close() for client in clients))
+    return Result(work.connections, elapsed / 1e9)
+
+
+_TIMED: dict[str, Callable[[Work, Sequence[Client], float], Awaitable[Result]]] = {
+    "unary": _closed_loop,
+    "open": _open_loop,
+    "server_stream": _streams,
+    "client_stream": _streams,
+    "bidi": _streams,
+    "ping_pong": _ping_pong,
+}
+_HELD_STILL: dict[str, Callable[[Work, Connect, Callable[[str], None]], Awaitable[Result]]] = {
+    "held": _held,
+    "idle": _idle,
+}
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Work, client: Client) -> AsyncIterator[list[int]]:
+    """One call after the other on the side; gives a list whose only item counts them."""
+    count = [0]
+    if not work.background:
+        yield count
+        return
+    if work.background == "burn":
+        request, invoke = client.unary("Burn", Work())
+        number = BURN_MICROSECONDS
+    else:
+        request, invoke = client.unary("Unary", Work(size=LARGE_BYTES))
+        number = 1
+
+    async def repeat() -> None:
+        while True:
+            await invoke(request(number))
+            count[0] += 1
+
+    task = asyncio.ensure_future(repeat())
+    try:
+        yield count
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()

@@ -1,0 +1,281 @@
+"""The tables, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from benchmarks import targets
+from benchmarks.open_loop import P999_LIMIT_MS
+from benchmarks.peers import BASELINE
+from benchmarks.results import Measurement, OpenLoop, PeerResults, Results, ratio
+from benchmarks.workloads import CONCURRENCIES, FULL, SIZES, STREAM_SIZES
+
+Cell = Callable[[PeerResults], str]
+_BEGIN, _END = "<!-- results begin -->", "<!-- results end -->"
+
+
+def render(results: Results) -> str:
+    """Everything that was measured; tables without any figure are left away."""
+    return "\n".join(_lines(results)) + "\n"
+
+
+def replace_in(document: str, report: str) -> str:
+    """The document with the report between its two markers. Raises ValueError without them."""
+    before, begin, rest = document.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the document has no {_BEGIN} ... {_END}")
+    return f"{before}{begin}\n{report}{end}{after}"
+
+
+def _lines(results: Results) -> Iterator[str]:
+    yield from _header(results)
+    yield from _throughput(results)
+    yield from _latency(results)
+    yield from _open_loop(results)
+    yield from _cpu(results)
+    yield from _costs(results)
+    if {targets.COMPILED, targets.PURE} & dict(results.measured()).keys():
+        yield "### Goals"
+        yield ""
+        names = ["", "against", "goal", "compiled", "goal", "pure Python"]
+        yield from _table(names, targets.rows(results))
+    yield from _errors(results)
+
+
+def _header(results: Results) -> Iterator[str]:
+    machine = results.machine
+    yield (
+        f"Measured {results.date[:16].replace('T', ' ')} UTC at commit `{results.commit}`, "
+        f"{results.settings['rounds']} rounds; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / (1 << 30):.0f} GiB, Linux {machine['kernel']}, load average "
+        f"{machine['load_at_start']:.2f} at the start."
+    )
+    yield ""
+    versions = (
+        [name, ", ".join(f"{what} {version}" for what, version in peer.versions.items())]
+        for name, peer in results.measured()
+    )
+    yield from _table(["peer", "versions"], versions)
+    for name, peer in results.peers.items():
+        if peer.left_out:
+            yield f"Left out: {name}: {peer.left_out}"
+            yield ""
+
+
+def _throughput(results: Results) -> Iterator[str]:
+    yield f"Medians, [lowest-highest round], ratio to {BASELINE}."
+    yield ""
+    known = {workload.name for workload in FULL}
+    for size in SIZES:
+        names = {f"C={c}": f"unary {size}, C={c}" for c in (1, 4, *CONCURRENCIES[1:])}
+        columns = {title: name for title, name in names.items() if name in known}
+        yield from _rates(results, f"Unary calls of {size} per second, by concurrency", columns)
+    features = [w.name for w in FULL if w.name.startswith(("metadata", "deadline", "interceptor"))]
+    columns = {name: name for name in [*features, "500 methods"]}
+    yield from _rates(results, "Calls of 11 B per second, C=64, with", columns)
+    others = [
+        w.name for w in FULL if w.name.startswith(("TLS", "Unix", "busy", "1,000", "64 l", "4 s"))
+    ]
+    yield from _rates(results, "Calls of 11 B per second, other", {name: name for name in others})
+    for kind in ("server", "client", "bidi"):
+        columns = {
+            f"{size}, {streams}": f"{kind} stream {size}, {streams} at once"
+            for size in STREAM_SIZES
+            for streams in (1, 16)
+        }
+        title = (
+            f"Messages per second, {kind} stream{'s' if kind != 'bidi' else 's (each is echoed)'}"
+        )
+        yield from _rates(results, f"{title}, by size and streams at once", columns)
+    ping_pong = {w.name: w.name for w in FULL if w.name.startswith("ping-pong")}
+    yield from _rates(results, "Round trips per second on bidi streams", ping_pong)
+
+
+def _rates(results: Results, title: str, columns: dict[str, str]) -> Iterator[str]:
+    def cell(workload: str) -> Cell:
+        def text(peer: PeerResults) -> str:
+            measured = peer.workloads.get(workload)
+            if measured is None:
+                return ""
+            if not measured.rounds:
+                return "failed"
+            rates = [r.rate for r in measured.rounds]
+            shown = f"{_si(peer.rate(workload))} [{_si(min(rates))}-{_si(max(rates))}]"
+            baseline = results.peers.get(BASELINE)
+            factor = ratio(peer.rate(workload), baseline.rate(workload) if baseline else None)
+            return shown if factor is None or peer is baseline else f"{shown} {_three(factor)}x"
+
+        return text
+
+    yield from _by_peer(results, title, {name: cell(w) for name, w in columns.items()})
+
+
+def _latency(results: Results) -> Iterator[str]:
+    def cell(workload: str) -> Cell:
+        def text(peer: PeerResults) -> str:
+            measured = peer.workloads.get(workload)
+            if measured is None or not measured.latency.total:
+                return ""
+            percentiles = (measured.latency.percentile(p) / 1e6 for p in (50, 99, 99.9))
+            return " / ".join(f"{value:.3g}" for value in percentiles)
+
+        return text
+
+    names = {f"C={c}": f"unary 11 B, C={c}" for c in CONCURRENCIES}
+    mixed = {w.name: w.name for w in FULL if w.work.background}
+    yield from _by_peer(
+        results,
+        "Latency in ms, closed loop, unary 11 B: p50 / p99 / p99.9",
+        {title: cell(name) for title, name in {**names, **mixed}.items()},
+    )
+
+
+def _open_loop(results: Results) -> Iterator[str]:
+    baseline = results.peers.get(BASELINE)
+
+    def highest(peer: PeerResults) -> str:
+        if not peer.open_loop.highest:
+            return ""
+        rates = peer.open_loop.highest
+        return f"{_si(peer.highest())} [{_si(min(rates))}-{_si(max(rates))}]"
+
+    def factor(peer: PeerResults) -> str:
+        value = ratio(peer.highest(), baseline.highest() if baseline else None)
+        return f"{_three(value)}x" if value else ""
+
+    yield from _by_peer(
+        results,
+        f"Open loop: the highest constant rate with p99.9 below {P999_LIMIT_MS:.0f} ms",
+        {
+            "calls/s": highest,
+            f"to {BASELINE}": factor,
+            "p99.9 of the generator's own lateness there, ms": lambda p: _lateness(p.open_loop),
+            "first rate that failed, because of": lambda p: _limit(p.open_loop),
+        },
+    )
+
+
+def _lateness(loop: OpenLoop) -> str:
+    held = [step for step in loop.steps if step.holds(P999_LIMIT_MS)]
+    best = max(held, key=lambda step: step.rate, default=None)
+    return f"{best.lateness_p999:.2f}" if best else ""
+
+
+def _limit(loop: OpenLoop) -> str:
+    """Whether calls were already sent too late, or answered too late."""
+    failed = [step for step in loop.steps if not step.holds(P999_LIMIT_MS)]
+    worst = min(failed, key=lambda step: step.rate, default=None)
+    if worst is None:
+        return ""
+    sender = worst.lateness_p999 >= P999_LIMIT_MS
+    return f"{_si(worst.rate)}: {'sent too late' if sender else 'answered too late'}"
+
+
+def _cpu(results: Results) -> Iterator[str]:
+    def cell(workload: str) -> Cell:
+        def text(peer: PeerResults) -> str:
+            measured = peer.workloads.get(workload)
+            if measured is None or not measured.rounds:
+                return ""
+            return f"{_us(measured, 'client')} / {_us(measured, 'server')}"
+
+        return text
+
+    columns = {
+        "C=1": "unary 11 B, C=1",
+        "C=64": "unary 11 B, C=64",
+        "C=1000": "unary 11 B, C=1000",
+        "1,000 connections": "1,000 connections, C=1000",
+        "500 methods": "500 methods",
+        "1 KiB": "unary 1 KiB, C=64",
+        "64 KiB": "unary 64 KiB, C=64",
+        "1 MiB": "unary 1 MiB, C=4",
+        "server stream 16 B": "server stream 16 B, 1 at once",
+        "16 of them": "server stream 16 B, 16 at once",
+    }
+    yield from _by_peer(
+        results,
+        "CPU time in us per call or message: client / server, and how it grows",
+        {title: cell(name) for title, name in columns.items()},
+    )
+
+
+def _us(measured: Measurement, side: str) -> str:
+    value = measured.median(lambda r: float(getattr(r, f"{side}_us")))
+    return f"{value:.3g}" if value is not None else ""
+
+
+def _costs(results: Results) -> Iterator[str]:
+    def cell(name: str, scale: float, digits: int) -> Cell:
+        return lambda p: f"{p.costs[name] / scale:,.{digits}f}" if name in p.costs else ""
+
+    yield from _by_peer(
+        results,
+        "Other costs",
+        {
+            "idle connection, client KiB": cell("idle_client_bytes", 1024, 1),
+            "server KiB": cell("idle_server_bytes", 1024, 1),
+            "call in flight, client KiB": cell("held_client_bytes", 1024, 1),
+            "server, KiB": cell("held_server_bytes", 1024, 1),
+            "import, ms": cell("import_seconds", 1e-3, 0),
+            "asyncio alone, ms": cell("import_asyncio_seconds", 1e-3, 0),
+            "process start to first answer, ms": cell("cold_start_seconds", 1e-3, 0),
+            "installed, MB": cell("install_bytes", 1e6, 1),
+        },
+    )
+
+
+def _errors(results: Results) -> Iterator[str]:
+    failed = [
+        [name, workload, measured.errors[-1].replace("|", "/")[:160], str(len(measured.errors))]
+        for name, peer in results.measured()
+        for workload, measured in peer.workloads.items()
+        if measured.errors
+    ]
+    failed += [
+        [name, "", error.replace("|", "/")[:160], ""]
+        for name, peer in results.measured()
+        for error in peer.open_loop.errors
+    ]
+    if failed:
+        yield "### What failed"
+        yield ""
+        yield from _table(["peer", "workload", "last error", "times"], failed)
+
+
+def _by_peer(results: Results, title: str, columns: dict[str, Cell]) -> Iterator[str]:
+    rows = [[name, *(cell(peer) for cell in columns.values())] for name, peer in results.measured()]
+    rows = [row for row in rows if any(row[1:])]
+    titles = ["peer", *columns]
+    filled = [number for number in range(len(titles)) if any(row[number] for row in rows)]
+    if rows:
+        yield f"### {title}"
+        yield ""
+        yield from _table(
+            [titles[number] for number in filled],
+            ([row[number] for number in filled] for row in rows),
+        )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(map(str, row)) + " |"
+    yield ""
+
+
+def _si(value: float | None) -> str:
+    """Three digits: 1.23M, 45.6k, 789."""
+    if value is None:
+        return ""
+    for scale, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{_three(value / scale)}{unit}"
+    return _three(value)
+
+
+def _three(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,262 @@
+"""The benchmark harness: its arithmetic, its plan, and its load generator on a real connection."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the benchmarks need Linux", allow_module_level=True)
+
+from benchmarks import load, report, targets, wide
+from benchmarks.histogram import Histogram, bounds, bucket_of
+from benchmarks.load import Result, Unary, WrongReplyError, due_calls
+from benchmarks.open_loop import highest_rate
+from benchmarks.results import Measurement, PeerResults, Results, Round, Step, ratio
+from benchmarks.work import Endpoint, Work
+from benchmarks.workloads import FULL, QUICK
+
+
+def test_every_value_lies_in_its_bucket() -> None:
+    values = [*range(300), *(random.Random(1).randrange(1 << 40) for _ in range(1000))]
+    for value in values:
+        low, high = bounds(bucket_of(value))
+        assert low <= value < high
+        assert high - low <= max(1, value / 64)
+
+
+def test_buckets_are_contiguous() -> None:
+    for bucket in range(1000):
+        assert bounds(bucket)[1] == bounds(bucket + 1)[0]
+
+
+@pytest.mark.parametrize("percent", [1, 50, 90, 99, 99.9, 100])
+def test_percentiles_are_those_of_the_sorted_values(percent: float) -> None:
+    generator = random.Random(2)
+    values = sorted(int(generator.lognormvariate(12, 2)) for _ in range(10_000))
+    exact = values[max(0, round(len(values) * percent / 100) - 1)]
+    assert Histogram(values).percentile(percent) == pytest.approx(exact, rel=1 / 128, abs=0.5)
+
+
+def test_merged_histograms_equal_the_histogram_of_all_values() -> None:
+    left, right = [1, 5, 10**6, 10**9], [5, 70, 10**6 + 1]
+    merged = Histogram(left)
+    merged.merge(Histogram.from_json(Histogram(right).to_json()))
+    assert merged.to_json() == Histogram(left + right).to_json()
+    assert merged.total == 7
+
+
+def test_an_empty_histogram_has_no_percentiles() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        Histogram().percentile(50)
+
+
+def test_ratio_needs_both_figures() -> None:
+    assert ratio(10.0, 4.0) == 2.5
+    assert ratio(None, 4.0) is None
+    assert ratio(10.0, None) is None
+    assert ratio(10.0, 0.0) is None
+
+
+def test_open_loop_schedule_is_exact() -> None:
+    interval = 1e9 / 3000
+    assert due_calls(0, interval) == 1
+    assert due_calls(int(interval) - 1, interval) == 1
+    assert due_calls(10**9, interval) == 3001
+
+
+@pytest.mark.parametrize("limit", [0, 400, 600, 12_345, 99_999])
+def test_highest_rate_is_found_to_within_nine_percent(limit: int) -> None:
+    asked: list[float] = []
+
+    def holds(rate: float) -> bool:
+        asked.append(rate)
+        return rate <= limit
+
+    found = highest_rate(holds)
+    if limit < 500:
+        assert found == 0
+    else:
+        assert found <= limit < found * 1.1
+    assert len(asked) < 15
+
+
+def test_work_survives_its_line() -> None:
+    work = Work("open", 1024, 16, 2, 0.5, 0.1, 1e4, metadata=True, background="burn")
+    assert Work.parse(work.line()) == work
+    assert Work.parse(Work().line()) == Work()
+
+
+def test_endpoint_survives_its_arguments() -> None:
+    parser = argparse.ArgumentParser()
+    Endpoint.add_arguments(parser)
+    endpoint = Endpoint("unix:/tmp/x", Path("/tls"), "client", wide=True, busy_poll=True)
+    assert Endpoint.of(parser.parse_args(endpoint.arguments())) == endpoint
+    assert endpoint.unix_path == "/tmp/x"
+    assert (Endpoint("127.0.0.1:80").host, Endpoint("127.0.0.1:80").port) == ("127.0.0.1", 80)
+
+
+def test_workloads_have_names_of_their_own() -> None:
+    names = [workload.name for workload in FULL]
+    assert len(set(names)) == len(names)
+    assert {workload.name for workload in QUICK} <= set(names)
+
+
+def test_goals_name_workloads_that_exist() -> None:
+    names = {workload.name for workload in FULL} | {"open loop"}
+    for target in targets.TARGETS:
+        assert target.workload in names
+        assert (target.base or target.workload) in names
+
+
+def test_wide_proto_has_500_methods() -> None:
+    assert wide.proto().count("rpc ") == 500
+
+
+def _results() -> Results:
+    results = Results.begin({"rounds": 3})
+    for name, scale in (("grpc.aio", 1.0), (targets.COMPILED, 60.0), (targets.PURE, 20.0)):
+        rounds = [Round(scale * rate, 1.0, 2.0) for rate in (90.0, 110.0, 100.0)]
+        peer = PeerResults({"python": "3"})
+        peer.workloads["unary 11 B, C=64"] = Measurement(rounds, Histogram([10**6, 2 * 10**6]))
+        results.peers[name] = peer
+    results.peers["absent"] = PeerResults(left_out="no compiler")
+    return results
+
+
+def test_results_survive_their_json(tmp_path: Path) -> None:
+    results = _results()
+    loop = results.peers["grpc.aio"].open_loop
+    loop.highest.append(1000.0)
+    loop.steps.append(Step(1000.0, 800, 0, 1.0, 2.0, 3.0, 0.5))
+    results.save(tmp_path / "deep" / "r.json")
+    loaded = Results.load(tmp_path / "deep" / "r.json")
+    assert report.render(loaded) == report.render(results)
+
+
+def test_report_states_medians_ranges_ratios_and_gaps() -> None:
+    text = report.render(_results())
+    assert "| protosocket | 6k [5.4k-6.6k] 60x |" in text
+    assert "Left out: absent: no compiler" in text
+    assert (
+        "| unary 11 B, C=64 | grpc.aio | >= 50.00x | 60.00x | >= 25.00x | 20.00x (missed) |" in text
+    )
+    assert "| unary 11 B, C=1 | grpc.aio | >= 5.00x | not measured |" in text
+
+
+def test_report_replaces_what_is_between_its_markers() -> None:
+    document = "a\n<!-- results begin -->\nold\n<!-- results end -->\nb\n"
+    new = report.replace_in(document, "new\n")
+    assert new == "a\n<!-- results begin -->\nnew\n<!-- results end -->\nb\n"
+    with pytest.raises(ValueError, match="results begin"):
+        report.replace_in("nothing", "new")
+
+
+class _Reply:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class _Echo(asyncio.Protocol):
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+
+class _Client:
+    """Numbers as lines over a real connection; `error` is added to what comes back."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: int):
+        self._reader, self._writer, self._error = reader, writer, error
+        self._waiting: dict[int, asyncio.Future[_Reply]] = {}
+        self._streams = iter(range(1000))
+        self._task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        while line := await self._reader.readline():
+            self._waiting.pop(int(line)).set_result(_Reply(int(line) + self._error))
+
+    async def close(self) -> None:
+        self._writer.close()
+        await self._task
+
+    def unary(self, method: str, work: Work) -> Unary:
+        return Unary(int, self._invoke)
+
+    def _invoke(self, number: int) -> asyncio.Future[_Reply]:
+        self._writer.write(b"%d\n" % number)
+        self._waiting[number] = future = asyncio.get_running_loop().create_future()
+        return future
+
+    async def server_stream(self, count: int, size: int) -> int:
+        await asyncio.sleep(0)
+        return count + self._error
+
+    client_stream = bidi = server_stream
+
+    async def ping_pong(self, size: int, lap: Any) -> None:
+        number = next(self._streams)
+        while lap():
+            number += 1000
+            await self._invoke(number)
+
+
+def _measure(work: Work, error: int = 0) -> tuple[Result, list[str]]:
+    events: list[str] = []
+
+    async def main() -> Result:
+        server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+
+        async def connect() -> _Client:
+            return _Client(*await asyncio.open_connection("127.0.0.1", port), error)
+
+        async with server:
+            return await asyncio.wait_for(load.measure(work, connect, events.append), 5)
+
+    return asyncio.run(main()), events
+
+
+@pytest.mark.parametrize(
+    ("kind", "concurrency", "connections"),
+    [("unary", 1, 1), ("unary", 10, 3), ("server_stream", 2, 1), ("ping_pong", 2, 1)],
+)
+def test_closed_loop_counts_and_times_every_call(
+    kind: str, concurrency: int, connections: int
+) -> None:
+    work = Work(kind, concurrency=concurrency, connections=connections, seconds=0.05, warmup=0.01)
+    result, events = _measure(work)
+    assert events == ["begin", "end"]
+    assert result.calls >= concurrency
+    assert result.seconds >= 0.05
+    if kind != "server_stream":
+        assert result.latency.total == result.calls
+
+
+@pytest.mark.parametrize("kind", ["unary", "open", "bidi"])
+def test_a_wrong_reply_fails_the_measurement(kind: str) -> None:
+    with pytest.raises(WrongReplyError):
+        _measure(Work(kind, seconds=0.05, warmup=0.0, rate=100.0), error=1)
+
+
+def test_open_loop_makes_all_calls_and_reports_its_own_lateness() -> None:
+    result, events = _measure(Work("open", seconds=0.1, warmup=0.0, rate=1000.0))
+    assert events == ["begin", "end"]
+    assert result.calls == result.lateness.total == result.latency.total == 100
+    assert result.unanswered == 0
+    assert result.seconds >= 0.099
+    assert result.latency.percentile(50) >= result.lateness.percentile(50)
+
+
+def test_idle_opens_connections_between_the_events() -> None:
+    result, events = _measure(Work("idle", connections=60))
+    assert events == ["begin", "end"]
+    assert result.calls == 60
