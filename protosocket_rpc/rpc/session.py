@@ -56,6 +56,13 @@ class Session(Reactor[Message, Outbound]):
         self.connection: Connection[Message, Outbound] | None = None
         self.lost = False
 
+    def write(self, data: bytes) -> None:
+        """Send what is encoded already. Raises as `Connection.write`."""
+        connection = self.connection
+        if connection is None:
+            raise ConnectionClosed("the connection is not open yet")
+        connection.write(data)
+
     def sender(self) -> Connection[Message, Outbound]:
         """The open connection. Raises ConnectionClosed before it is open."""
         if self.connection is None:

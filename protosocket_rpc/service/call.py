@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
 from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire
 from protosocket_rpc.service.client_session import ClientRpc, ClientSession
-from protosocket_rpc.service.deadlines import Expiring
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -33,7 +32,7 @@ RequestIterator = AsyncIterable[Request] | Iterable[Request]
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
 
 
-class Call(ClientRpc, Expiring):
+class Call(ClientRpc):
     """The part that calls of all four kinds share.
 
     Args:
@@ -136,7 +135,7 @@ class Call(ClientRpc, Expiring):
 
     def _on_done(self) -> None:
         """The outcome is known: let go of what was needed for it, and tell who waits."""
-        if self._bucket is not None:
+        if self.bucket is not None:
             self._connector.deadlines.remove(self)
         task = self._request_task
         if task is not None:
@@ -354,7 +353,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
         if not self._future.done():
             self._future.set_result(reply)
         if (
-            self._bucket is not None
+            self.bucket is not None
             or self._waiters is not None
             or self._callbacks is not None
             or self._request_task is not None

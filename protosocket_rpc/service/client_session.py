@@ -11,9 +11,9 @@ from __future__ import annotations
 from protosocket_rpc.errors import ConnectionClosed, ProtocolError
 from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.rpc.message import CANCEL, END
-from protosocket_rpc.rpc.session import Rpc
-from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, Sender, SendHalf
+from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits
+from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.service.session import ServiceSession
 from protosocket_rpc.status import (
     CANCELLED,
@@ -121,7 +121,7 @@ class ClientSession(ServiceSession):
         """The server takes no further RPC: new ones need another connection."""
 
 
-class ClientRpc(Rpc[Frame], Sender):
+class ClientRpc(ServiceRpc):
     """One RPC as its caller's side sees it. Subclasses turn its events into an API.
 
     Attributes:
@@ -175,7 +175,7 @@ class ClientRpc(Rpc[Frame], Sender):
     def half_close(self) -> None:
         """The request stream is complete."""
         if not self.finished and self.session is not None:
-            self.session.sender().write(encode_frame(self.id, END, b""))
+            self.session.write(encode_frame(self.id, END, b""))
 
     def abandon(self, code: int, message: str) -> None:
         """End the RPC from this side, and tell the server so."""

@@ -15,7 +15,6 @@ from protosocket_rpc.metadata import (
     metadata_from_wire,
     metadata_to_wire,
 )
-from protosocket_rpc.service.deadlines import Expiring
 from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.server_session import ServerRpc
 from protosocket_rpc.status import (
@@ -54,7 +53,7 @@ class _EOFType:
 EOF = _EOFType()
 
 
-class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
+class ServicerContext(ServerRpc, Generic[Request, Reply]):
     """One RPC, as its handler sees it. The second argument of every handler."""
 
     _task: asyncio.Task[None] | None = None
@@ -85,7 +84,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
             self._deadline = self.connection.loop.time() + timeout / 1e6
         if self.open():
             if self.streams_requests:
-                self._start(self._requests())
+                self._start(_Requests(self))
             elif self._task is None and self._deadline is not None and not self.ended:
                 # The rest of the request is still to come.
                 self.connection.deadlines.add(self, self._deadline)
@@ -112,7 +111,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
         if task is not None:
             self._task = task
             connection.tasks.add(task)
-            if self._deadline is not None and self._bucket is None and not self.ended:
+            if self._deadline is not None and self.bucket is None and not self.ended:
                 connection.deadlines.add(self, self._deadline)
             if self._stopped:
                 task.cancel()
@@ -123,7 +122,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
         if task is not None:
             self.connection.tasks.discard(task)
             self._task = None
-        if self._bucket is not None:
+        if self.bucket is not None:
             self.connection.deadlines.remove(self)
         if self._callbacks is not None:
             callbacks = self._callbacks
@@ -133,7 +132,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
 
     def on_stopped(self, code: int, message: str) -> None:
         self._stopped = True
-        if self._bucket is not None:
+        if self.bucket is not None:
             self.connection.deadlines.remove(self)
         if self._task is not None:
             self._task.cancel()
@@ -152,7 +151,10 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
             return
         body = self._serialize(reply)
         if body is not None:
-            self._guard(self.reply, body, self._trailers)
+            try:
+                self.reply(body, self._trailers)
+            except (ConnectionClosed, OutputQueueFull) as error:
+                self._cannot_send(error)
 
     def finish_stream(self) -> None:
         """The handler of an RPC with a reply stream has ended it."""
@@ -161,7 +163,10 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
         if self._code is not None and self._code is not StatusCode.OK:
             self.fail(self._code.number, self._details, (), self._trailers)
         else:
-            self._guard(self.end_stream, self._trailers)
+            try:
+                self.end_stream(self._trailers)
+            except (ConnectionClosed, OutputQueueFull) as error:
+                self._cannot_send(error)
 
     def finish_raised(self, error: BaseException) -> None:
         """The handler has raised. Whatever it was, the client gets exactly one answer."""
@@ -185,7 +190,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
         else:
             code, message = UNKNOWN, "the handler failed; the server's log says how"
             _log.error("%s: the handler raised, for %s", path, self.peer(), exc_info=error)
-        self._guard(self.fail, code, message, (), self._trailers)
+        self._fail_safely(code, message)
 
     def _serialize(self, reply: Reply) -> bytes | None:
         """The bytes of a reply; None if it has none, and the RPC was failed for it."""
@@ -210,12 +215,16 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
             return None
         return body
 
-    def _guard(self, send: Callable[..., None], *args: Any) -> None:
-        """Call `send`; a peer that cannot be sent to ends its connection, not the handler."""
+    def _fail_safely(self, code: int, message: str) -> None:
+        """As `fail`, whatever state the connection is in."""
         try:
-            send(*args)
+            self.fail(code, message, (), self._trailers)
         except (ConnectionClosed, OutputQueueFull) as error:
-            self.connection.sender().abort(error)
+            self._cannot_send(error)
+
+    def _cannot_send(self, error: Exception) -> None:
+        """A peer that cannot be sent to loses its connection; its handlers are told by that."""
+        self.connection.sender().abort(error)
 
     # -- messages --------------------------------------------------------------------------
 
@@ -250,7 +259,9 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
             if not readable.done():
                 readable.set_result(None)
 
-    async def _next_request(self) -> Any:
+    async def next_request(self, way: str) -> Any:
+        """The next request; `EOF` after the last. `way` is how it is asked for."""
+        self._read_by(way)
         receive = self.receive
         if receive is None:
             return EOF
@@ -270,14 +281,6 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
             self._readable = self.connection.loop.create_future()
             await self._readable
 
-    async def _requests(self) -> AsyncIterator[Any]:
-        self._read_by("async for")
-        while True:
-            request = await self._next_request()
-            if request is EOF:
-                return
-            yield request
-
     def _read_by(self, way: str) -> None:
         if self._reads and self._reads != way:
             raise UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
@@ -289,8 +292,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
         Raises:
             UsageError: the request iterator was used already.
         """
-        self._read_by("read")
-        return await self._next_request()
+        return await self.next_request("read")
 
     async def write(self, message: Reply) -> None:
         """Send a message of a reply stream; returns when the next may be sent."""
@@ -365,7 +367,7 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
             self.set_trailing_metadata(trailing_metadata)
         self._code = code
         self._details = details
-        self._guard(self.fail, code.number, details, (), self._trailers)
+        self._fail_safely(code.number, details)
         raise AbortError(f"{code.name}: {details}")
 
     # -- the call --------------------------------------------------------------------------
@@ -393,6 +395,21 @@ class ServicerContext(ServerRpc, Expiring, Generic[Request, Reply]):
     def done(self) -> bool:
         """True if the client has its answer, or will never have one."""
         return self.ended
+
+
+class _Requests(AsyncIterator[Any]):
+    """The request stream, as a handler iterates over it."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: ServicerContext[Any, Any]) -> None:
+        self._context = context
+
+    async def __anext__(self) -> Any:
+        request = await self._context.next_request("async for")
+        if request is EOF:
+            raise StopAsyncIteration
+        return request
 
 
 def _as_code(code: StatusCode | int) -> StatusCode:

@@ -5,18 +5,10 @@ from __future__ import annotations
 import heapq
 from typing import Any, Final
 
+from protosocket_rpc.service.rpc import ServiceRpc
+
 # Deadlines are kept late by up to one tick, and never early.
 TICKS_PER_SECOND: Final = 256
-
-
-class Expiring:
-    """An RPC that may have a deadline."""
-
-    _bucket: set[Expiring] | None = None
-
-    def on_deadline(self) -> None:
-        """The deadline has passed."""
-        raise NotImplementedError
 
 
 class Deadlines:
@@ -28,12 +20,12 @@ class Deadlines:
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._buckets: dict[int, set[Expiring]] = {}
+        self._buckets: dict[int, set[ServiceRpc]] = {}
         self._ticks: list[int] = []
         self._timer: Any = None
         self._timer_tick = 0
 
-    def add(self, rpc: Expiring, when: float) -> None:
+    def add(self, rpc: ServiceRpc, when: float) -> None:
         """Call ``rpc.on_deadline()`` at `when`, in the loop's time, unless it is removed."""
         tick = int(when * TICKS_PER_SECOND) + 1
         bucket = self._buckets.get(tick)
@@ -43,13 +35,13 @@ class Deadlines:
             if self._timer is None or tick < self._timer_tick:
                 self._arm(tick)
         bucket.add(rpc)
-        rpc._bucket = bucket
+        rpc.bucket = bucket
 
-    def remove(self, rpc: Expiring) -> None:
+    def remove(self, rpc: ServiceRpc) -> None:
         """Forget the deadline of an RPC, if it has one."""
-        if rpc._bucket is not None:
-            rpc._bucket.discard(rpc)
-            rpc._bucket = None
+        if rpc.bucket is not None:
+            rpc.bucket.discard(rpc)
+            rpc.bucket = None
 
     def close(self) -> None:
         """Forget all."""
@@ -80,5 +72,5 @@ class Deadlines:
             heapq.heappop(ticks)
             del self._buckets[tick]
             for rpc in list(bucket):
-                rpc._bucket = None
+                rpc.bucket = None
                 rpc.on_deadline()

@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from protosocket_rpc.errors import ProtosocketError
+from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SendHalf:
         credit: bytes of body that may be sent; UNLIMITED if the receiver does not say.
     """
 
-    def __init__(self, session: ServiceSession, owner: Sender, credit: int) -> None:
+    def __init__(self, session: ServiceSession, owner: ServiceRpc, credit: int) -> None:
         self._session = session
         self._owner = owner
         self.credit = credit
@@ -97,7 +98,7 @@ class SendHalf:
         else:
             self._sent = stop
             frame = encode_body_frame(self._owner.id, before, body[start:stop], first + MORE_FIELD)
-        self._session.sender().write(frame)
+        self._session.write(frame)
         return len(frame)
 
     def done(self) -> None:
@@ -109,15 +110,6 @@ class SendHalf:
         """Send no more, and forget what waits."""
         self._dropped = True
         self._body = None
-
-
-class Sender:
-    """What a SendHalf needs of the RPC that it belongs to."""
-
-    id: int = 0
-
-    def on_sendable(self) -> None:
-        """Another message may be sent."""
 
 
 class ReceiveHalf:

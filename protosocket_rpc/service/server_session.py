@@ -11,9 +11,9 @@ from __future__ import annotations
 from protosocket_rpc.errors import ConnectionClosed, ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
-from protosocket_rpc.rpc.session import Rpc
-from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, Sender, SendHalf
+from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
+from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.service.session import ServiceSession
 from protosocket_rpc.status import CANCELLED, INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE
 from protosocket_rpc.wire.frame import (
@@ -48,17 +48,18 @@ class ServerSession(ServiceSession):
         raise NotImplementedError
 
     def on_unknown(self, message: Frame) -> None:
-        if message.id == 0:
+        id = message.id
+        if id == 0:
             self.on_control(message)
         elif message.code == NORMAL:
             if not message.method:
                 # An RPC that has ended, or never was: nobody is to hang on it.
-                self.sender().write(encode_frame(message.id, CANCEL, b""))
+                self.write(encode_frame(id, CANCEL, b""))
             elif self.draining:
-                self._refuse(message.id)
+                self._refuse(id)
             else:
-                if message.id > self.last_id:
-                    self.last_id = message.id
+                if id > self.last_id:
+                    self.last_id = id
                 self.accept(message)
         elif message.code == OVERSIZED:
             limit = self.limits.max_receive_message_size
@@ -95,7 +96,7 @@ class ServerSession(ServiceSession):
             self.connection.write(encode_frame(0, END, go_away_field(go_away)))
 
 
-class ServerRpc(Rpc[Frame], Sender):
+class ServerRpc(ServiceRpc):
     """One RPC as its server's side sees it. Subclasses run the handler.
 
     Attributes:
@@ -151,6 +152,7 @@ class ServerRpc(Rpc[Frame], Sender):
                     RESOURCE_EXHAUSTED, f"Received metadata larger than max ({size} vs. {limit})"
                 )
                 return False
+        body = opening.body
         if self.streams_replies:
             self.send = SendHalf(session, self, opening.credit or UNLIMITED)
         if self.streams_requests:
@@ -160,11 +162,22 @@ class ServerRpc(Rpc[Frame], Sender):
                 session.limits.max_receive_message_size,
                 session.limits.stream_window,
             )
-        elif opening.body is None:
+        elif body is None:
             self.fail(INTERNAL, "the method takes one request, and the call opened without one")
             return False
+        elif (
+            not opening.more
+            and not opening.compression
+            and len(body) <= session.limits.max_receive_message_size
+        ):
+            # The common case. Most have ended when this returns, and never need the table.
+            self.on_request(body)
+            if self.ended:
+                return False
+            session.rpcs[self.id] = self
+            return True
         session.rpcs[self.id] = self
-        if opening.body is not None:
+        if body is not None:
             self._on_body(opening)
         return not self.ended
 
@@ -216,7 +229,7 @@ class ServerRpc(Rpc[Frame], Sender):
         session = self.session
         self._release()
         self.on_stopped(CANCELLED, "the client cancelled the call")
-        session.sender().write(encode_frame(self.id, CANCEL, b""))
+        session.write(encode_frame(self.id, CANCEL, b""))
 
     def on_oversized(self, message: Frame) -> None:
         limit = self.session.limits.max_receive_message_size
@@ -236,7 +249,7 @@ class ServerRpc(Rpc[Frame], Sender):
         """Metadata to go with the first frame; at once, to a peer that can take it alone."""
         self._initial_metadata = metadata_field(pairs)
         if self._initial_metadata and self.session.peer is not None and not self.ended:
-            self.session.sender().write(encode_frame(self.id, NORMAL, self._take_metadata()))
+            self.session.write(encode_frame(self.id, NORMAL, self._take_metadata()))
 
     def _take_metadata(self) -> bytes:
         fields = self._initial_metadata
@@ -256,7 +269,7 @@ class ServerRpc(Rpc[Frame], Sender):
         self._release()
         if self._initial_metadata:
             last = self._take_metadata() + last
-        session.sender().write(encode_body_frame(self.id, b"", body, last))
+        session.write(encode_body_frame(self.id, b"", body, last))
 
     def write_message(self, body: bytes) -> bool:
         """Send one message of the reply stream. False: wait for `on_sendable` first.
@@ -281,7 +294,7 @@ class ServerRpc(Rpc[Frame], Sender):
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)
-        self.session.sender().write(encode_frame(self.id, END, fields))
+        self.session.write(encode_frame(self.id, END, fields))
 
     def fail(
         self,

@@ -73,7 +73,7 @@ class ServiceSession(Session[Frame, bytes]):
         if frame.settings is not None:
             self.on_settings(frame.settings)
         if frame.ping is not None:
-            self.sender().write(encode_frame(0, END, pong_field(frame.ping)))
+            self.write(encode_frame(0, END, pong_field(frame.ping)))
         if frame.pong is not None:
             self.on_pong(frame.pong)
         if frame.go_away is not None:
@@ -121,7 +121,7 @@ class ServiceSession(Session[Frame, bytes]):
     def return_credit(self, id: int, credit: int) -> None:
         """Tell the peer that `credit` more bytes of this RPC's stream may come."""
         if self.peer is not None and self.peer.credit and not self.lost:
-            self.sender().write(encode_frame(id, NORMAL, credit_field(credit)))
+            self.write(encode_frame(id, NORMAL, credit_field(credit)))
 
     def choke(self, half: ReceiveHalf) -> None:
         """Read nothing from the connection until `half` has been read."""

@@ -1,0 +1,22 @@
+"""What every service-call RPC is, on either side: in a table, sending, and with a deadline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protosocket_rpc.rpc.session import Rpc
+from protosocket_rpc.wire.frame import Frame
+
+
+class ServiceRpc(Rpc[Frame]):
+    """An RPC of frames. Its halves tell it when it may send, its deadline when it is over."""
+
+    # Kept by Deadlines: the bucket that this RPC expires with.
+    bucket: set[Any] | None = None
+
+    def on_sendable(self) -> None:
+        """Another message may be sent."""
+
+    def on_deadline(self) -> None:
+        """The deadline has passed."""
+        raise NotImplementedError
