@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -106,13 +107,15 @@ def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
         options = replace(options, installed=tuple(sorted(installed)))
         output = generate(protos, own, options, settings.parameter)
         if options.codec != "bytes":
-            output |= _messages(descriptors, own, options)
+            messages = descriptors.parent / "messages"
+            messages.mkdir()
+            protoc_messages = _google if options.codec == "protobuf" else _betterproto2
+            output |= protoc_messages(descriptors, messages, own, options)
     return output
 
 
-def _messages(descriptors: Path, protos: list[str], options: Options) -> dict[str, str]:
-    folder = descriptors.parent / "messages"
-    folder.mkdir()
+def _google(descriptors: Path, folder: Path, protos: list[str], options: Options) -> dict[str, str]:
+    """The messages as protoc itself writes them."""
     _protoc(
         descriptors.parent,
         f"--descriptor_set_in={descriptors}",
@@ -130,6 +133,26 @@ def _messages(descriptors: Path, protos: list[str], options: Options) -> dict[st
     return output
 
 
+def _betterproto2(
+    descriptors: Path, folder: Path, protos: list[str], options: Options
+) -> dict[str, str]:
+    """The messages as betterproto2_compiler writes them."""
+    if find_spec("betterproto2_compiler") is None:
+        raise GenerationError("codec=betterproto2: pip install betterproto2 betterproto2-compiler")
+    _protoc(
+        descriptors.parent,
+        f"--descriptor_set_in={descriptors}",
+        f"--python_betterproto2_out={folder}",
+        "--python_betterproto2_opt=client_generation=none",
+        *protos,
+    )
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in sorted(folder.glob("**/*"))
+        if path.is_file()
+    }
+
+
 def _protoc(folder: Path, *arguments: str) -> None:
     """Runs grpcio-tools' protoc; its warnings go to stderr."""
     if find_spec("grpc_tools") is None:
@@ -140,13 +163,23 @@ def _protoc(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "grpc_tools.protoc", f"@{argument_file}"],
         stdin=subprocess.DEVNULL,
+        # Plugins, and what they run, are beside the interpreter.
+        env=os.environ
+        | {
+            "PATH": os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+            )
+        },
         capture_output=True,
         text=True,
         encoding="utf-8",
     )
     if done.returncode:
         raise ProtocError(done.stderr.strip() or f"protoc: exit code {done.returncode}")
-    sys.stderr.write(done.stderr)
+    # Plugins talk about their work there, too.
+    sys.stderr.writelines(
+        line for line in done.stderr.splitlines(keepends=True) if "warning: " in line
+    )
 
 
 def _shown(path: Path) -> str:

@@ -165,7 +165,7 @@ def _output(settings: Settings) -> dict[str, str]:
         packages.discard("google")
     for package in sorted(packages):
         name = f"{package}/__init__.py" if package else "__init__.py"
-        if not (out / name).exists():
+        if name not in output and not (out / name).exists():
             output[name] = ""
     return output
 

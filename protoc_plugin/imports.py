@@ -32,9 +32,12 @@ class Imports:
         self._package = module.split(".")[:-1]
         self._prefix = options.prefix.split(".") if options.prefix else []
         self._relative = options.imports == "relative"
+        roots = (_WELL_KNOWN, *options.installed)
+        if options.codec == "betterproto2":  # has modules of its own for whatever it needs
+            roots = ()
         self._installed = {
             root.rstrip("/") if root.endswith("/") else module_of(root).replace(".", "/")
-            for root in (_WELL_KNOWN, *options.installed)
+            for root in roots
         }
 
     def statement(self, proto: str, ending: str, alias: str) -> Import:

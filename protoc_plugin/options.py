@@ -8,7 +8,7 @@ from protoc_plugin.errors import GenerationError
 
 _CHOICES = {
     "lang": ("python",),
-    "codec": ("protobuf", "bytes"),
+    "codec": ("protobuf", "betterproto2", "bytes"),
     "imports": ("relative", "absolute"),
 }
 
@@ -59,6 +59,10 @@ def parse_options(parameter: str) -> Options:
             raise GenerationError(f"option 'prefix' is a dotted Python package, not {prefix!r}")
         if chosen.setdefault("imports", "absolute") == "relative":
             raise GenerationError("option 'prefix' goes with imports=absolute only")
+    if chosen.get("codec") == "betterproto2" and chosen.get("imports") == "absolute" and not prefix:
+        raise GenerationError(
+            "betterproto2's own imports are relative; use imports=relative or prefix=PACKAGE"
+        )
     return Options(installed=tuple(installed), **chosen)
 
 

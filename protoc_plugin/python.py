@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from google.protobuf import descriptor_pb2
 
 from protoc_plugin.builder import Index
+from protoc_plugin.errors import GenerationError
 from protoc_plugin.imports import Imports, module_of
 from protoc_plugin.model import Import, Message
 from protoc_plugin.options import Options
@@ -43,10 +44,11 @@ class PythonNames:
         self._imports: dict[str, Import] = {}
         if options.codec != "bytes":
             imports = Imports(self._module, options)
-            for source in sorted({self._proto_of(message) for message in messages}):
-                alias = _alias(module_of(source) + "_pb2", taken | set(self._aliases.values()))
+            ending = "_pb2" if options.codec == "protobuf" else ""
+            for source in sorted({self._locate(message)[0] for message in messages}):
+                alias = _alias(module_of(source) + ending, taken | set(self._aliases.values()))
                 self._aliases[source] = alias
-                self._imports[source] = imports.statement(source, "_pb2", alias)
+                self._imports[source] = imports.statement(source, ending, alias)
         self._globals = set(self._aliases.values())
 
         self._identifiers: dict[tuple[str, str], str] = {}
@@ -94,9 +96,7 @@ class PythonNames:
 
     @property
     def imports(self) -> tuple[Import, ...]:
-        return tuple(
-            sorted(self._imports.values(), key=lambda each: (each.dynamic, each.statement))
-        )
+        return tuple(sorted(self._imports.values(), key=_import_order))
 
     def service(self, service: str) -> str:
         return service
@@ -117,21 +117,41 @@ class PythonNames:
         name = full_name.rpartition(".")[2]
         if self._options.codec == "bytes":
             return Message(name, full_name, "bytes", "_protosocket.BYTES")
-        proto, path = self._index.find(full_name)
-        expression = self._aliases[proto.name]
-        parts = path.split(".")
-        for part in parts:
+        source, path = self._locate(full_name)
+        expression = self._aliases[source]
+        for part in path:
             if keyword.iskeyword(part):
                 expression = f'getattr({expression}, "{part}")'
             else:
                 expression += f".{part}"
         # What is found at run time only is no type to a checker.
-        dynamic = self._imports[proto.name].dynamic or any(map(keyword.iskeyword, parts))
+        dynamic = self._imports[source].dynamic or any(map(keyword.iskeyword, path))
         type_ = "_typing.Any" if dynamic else expression
         return Message(name, full_name, type_, f"_protosocket.protobuf({expression})")
 
-    def _proto_of(self, message: str) -> str:
-        return self._index.find(message)[0].name
+    def _locate(self, message: str) -> tuple[str, list[str]]:
+        """Where the messages' library puts a message: the path of its module, and names in it."""
+        proto, name = self._index.find(message)
+        if self._options.codec == "protobuf":
+            return proto.name, name.split(".")
+        if not proto.package:
+            raise GenerationError(
+                f"the messages of {proto.name} are in no package, and betterproto2's output for"
+                " that cannot be imported; give them one"
+            )
+        return proto.package.replace(".", "/"), [_betterproto2_class(name)]
+
+
+def _betterproto2_class(name: str) -> str:
+    """betterproto2's name for a message: the words of all its names, capitalized."""
+    words = re.findall("[A-Z]+(?![a-z])[0-9]*|[A-Z]*[a-z]+[0-9]*|[0-9]+", name)
+    return "".join(map(str.capitalize, words))
+
+
+def _import_order(each: Import) -> tuple[bool, int, str]:
+    """Statements before calls, the farthest package first, then by name."""
+    package = each.statement.split(" ")[1]
+    return each.dynamic, len(package.lstrip(".")) - len(package), each.statement
 
 
 def _allowed(identifier: str, reserved: Iterable[str]) -> bool:

@@ -117,7 +117,7 @@ def response_of(case: str, parameter: str = "") -> plugin_pb2.CodeGeneratorRespo
 
 
 VALID = (
-    "valid options: lang=python, codec=protobuf|bytes,"
+    "valid options: lang=python, codec=protobuf|betterproto2|bytes,"
     " imports=relative|absolute, prefix=PACKAGE, installed=PROTO_OR_FOLDER, templates=FOLDER"
 )
 
@@ -132,6 +132,10 @@ VALID = (
         ("codec=bytes,codec=protobuf", "option 'codec' given twice: 'bytes' and 'protobuf'"),
         ("prefix=a-b", "option 'prefix' is a dotted Python package, not 'a-b'"),
         ("prefix=a,imports=relative", "option 'prefix' goes with imports=absolute only"),
+        (
+            "codec=betterproto2,imports=absolute",
+            "betterproto2's own imports are relative; use imports=relative or prefix=PACKAGE",
+        ),
         ("templates=nowhere", "option 'templates': 'nowhere' is no folder"),
     ],
 )
@@ -184,6 +188,18 @@ def test_an_absolute_import_may_not_hide_a_module_of_python(tmp_path: Path) -> N
     )
     done = protoc(f"--protosocket_out=prefix=my:{tmp_path}", "typing/a.proto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_betterproto2_messages_need_a_package(tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto3"; message M {} service S { rpc Get(M) returns (M); }'
+    )
+    done = protoc(f"--protosocket_out=codec=betterproto2:{tmp_path}", "a.proto", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "--protosocket_out: a.proto: the messages of a.proto are in no package, and betterproto2's"
+        " output for that cannot be imported; give them one\n"
+    )
 
 
 @pytest.mark.parametrize("timeout", ["0", "-1", "inf", "nan"])

@@ -116,6 +116,17 @@ def test_public_imports_of_odd_names_import(project: Path) -> None:
     run_python("from gen import b_pb2; b_pb2.B(a=b_pb2.A())", project / "src")
 
 
+def test_betterproto2_messages_have_the_names_that_services_use(project: Path) -> None:
+    case = HERE / "betterproto2"
+    assert generate.main([str(case), "--out", "src/gen", "--codec", "betterproto2"]) == 0
+    code = (
+        "from gen.acme.v1 import HelloRequest, OuterHttpReply2Xx\n"
+        "from gen.other import SnakeCase\nfrom gen.google.protobuf import Timestamp\n"
+        "assert HelloRequest.FromString(HelloRequest(name='x').SerializeToString()).name == 'x'"
+    )
+    run_python(code, project / "src")
+
+
 def test_installed_protos_are_imported_not_generated(project: Path) -> None:
     write(
         project,

@@ -39,9 +39,14 @@ class Marshaller(Generic[Message]):
 
 
 def protobuf(message_type: type[Message]) -> Marshaller[Message]:
-    """The marshaller of a message class made by Google's protobuf compiler."""
+    """The marshaller of a message class with protobuf's ``SerializeToString`` and ``FromString``.
+
+    Google's message classes have them, and so have those of betterproto2.
+    """
     cls: Any = message_type
-    return Marshaller(cls.SerializeToString, cls.FromString, cls.DESCRIPTOR.full_name)
+    descriptor = getattr(cls, "DESCRIPTOR", None)
+    name = descriptor.full_name if descriptor else cls.__name__
+    return Marshaller(cls.SerializeToString, cls.FromString, name)
 
 
 BYTES: Final[Marshaller[bytes]] = Marshaller(bytes, bytes, "bytes")

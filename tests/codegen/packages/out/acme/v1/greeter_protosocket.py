@@ -11,11 +11,11 @@ from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 
-from . import greeter_pb2 as _greeter_pb2
-from . import types_pb2 as _types_pb2
 from ... import common_pb2 as _common_pb2
 from ... import hidden_pb2 as _hidden_pb2
 from ...other import types_pb2 as _other_types_pb2
+from . import greeter_pb2 as _greeter_pb2
+from . import types_pb2 as _types_pb2
 
 if _typing.TYPE_CHECKING:
     from typing_extensions import Unpack as _Unpack
