@@ -16,10 +16,11 @@ from google.protobuf import descriptor_pb2
 
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.main import generate
-from protoc_plugin.messages import checked_stub, modules_of, relocate
+from protoc_plugin.messages import modules_of, relocate
 from protoc_plugin.options import Options
 from protoc_plugin.render import shipped
 from protoc_plugin.settings import Settings
+from protoc_plugin.stubs import tidy_stub
 
 _WELL_KNOWN = "google/protobuf/"
 
@@ -129,7 +130,7 @@ def _google(descriptors: Path, folder: Path, protos: list[str], options: Options
         for ending in (".py", ".pyi"):
             name = module.replace(".", "/") + ending
             text = relocate(proto, (folder / name).read_text("utf-8"), modules, options)
-            output[name] = checked_stub(text) if ending == ".pyi" else text
+            output[name] = tidy_stub(text) if ending == ".pyi" else text
     return output
 
 

@@ -6,7 +6,6 @@ output is on ``sys.path``. These functions rewrite such lines for where the outp
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 
@@ -17,19 +16,14 @@ from protoc_plugin.options import Options
 _STATEMENT = re.compile(
     r"""^(?:
         (?:from\ (?P<package>\S+)\ )?import\ (?P<name>\S+_pb2)\ as\ (?P<alias>\S+)
-      | (?P<dynamic_alias>\S+)\ =\ importlib\.import_module\('(?P<dynamic>\S+_pb2)'\)
+      | (?:import\ importlib\n)?
+        (?P<dynamic_alias>\S+)\ =\ importlib\.import_module\('(?P<dynamic>\S+_pb2)'\)
       | from\ (?P<public>\S+_pb2)\ import\ (?P<names>.+)
     )$""",
     re.MULTILINE | re.VERBOSE,
 )
 # ``from ... import *`` of a module that no statement can name.
 _PUBLISH = "globals().update({k: v for k, v in vars(_public).items() if k[0] != '_'})"
-# For a checker, a module of which nothing is known, and in which everything may be.
-_UNTYPED = (
-    '"""protoc cannot write types for this file: a name in it is a keyword of Python."""\n\n'
-    "from typing import Any\n\nfrom google.protobuf import descriptor as _descriptor\n\n"
-    "DESCRIPTOR: _descriptor.FileDescriptor\ndef __getattr__(name: str) -> Any: ...\n"
-)
 
 
 def modules_of(protos: list[str]) -> dict[str, str]:
@@ -69,12 +63,3 @@ def _join(package: str | None, name: str) -> str:
     if not package:
         return name
     return package + name if package.endswith(".") else f"{package}.{name}"
-
-
-def checked_stub(text: str) -> str:
-    """The text of a ``.pyi``, or of one without any types if protoc's is no Python."""
-    try:
-        ast.parse(text)
-    except SyntaxError:
-        return _UNTYPED
-    return text

@@ -124,3 +124,8 @@ class File:
     stem: str
     imports: tuple[Import, ...]
     services: tuple[Service, ...]
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The methods of all services."""
+        return tuple(method for service in self.services for method in service.methods)

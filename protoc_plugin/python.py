@@ -120,12 +120,12 @@ class PythonNames:
         source, path = self._locate(full_name)
         expression = self._aliases[source]
         for part in path:
-            if keyword.iskeyword(part):
-                expression = f'getattr({expression}, "{part}")'
-            else:
+            if _is_plain(part):
                 expression += f".{part}"
+            else:
+                expression = f'getattr({expression}, "{part}")'
         # What is found at run time only is no type to a checker.
-        dynamic = self._imports[source].dynamic or any(map(keyword.iskeyword, path))
+        dynamic = self._imports[source].dynamic or not all(map(_is_plain, path))
         type_ = "_typing.Any" if dynamic else expression
         return Message(name, full_name, type_, f"_protosocket.protobuf({expression})")
 
@@ -158,6 +158,11 @@ def _allowed(identifier: str, reserved: Iterable[str]) -> bool:
     return not (
         keyword.iskeyword(identifier) or identifier.startswith("__") or identifier in reserved
     )
+
+
+def _is_plain(message: str) -> bool:
+    """Whether a message's name can be an attribute, and is not taken in the module."""
+    return not keyword.iskeyword(message) and message != "DESCRIPTOR"
 
 
 def _free(name: str, taken: Iterable[str]) -> str:

@@ -288,7 +288,7 @@ def test_errors_in_a_proto_are_protocs_own(
 
 def test_watching_writes_anew_when_a_proto_changes(project: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "protosocket_rpc.cli", "generate", "protos", "--out=gen", "--watch"],
+        [sys.executable, "-m", "protoc_plugin.cli", "generate", "protos", "--out=gen", "--watch"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -310,8 +310,8 @@ def test_watching_writes_anew_when_a_proto_changes(project: Path) -> None:
 
 def test_the_command_does_not_import_the_runtime() -> None:
     code = (
-        "import sys; from protosocket_rpc.cli import main; sys.argv[1:] = ['generate', '--help']\n"
+        "import sys; from protoc_plugin.cli import main; sys.argv[1:] = ['generate', '--help']\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "sys.exit('asyncio' in sys.modules or 'protosocket_rpc.service' in sys.modules)"
+        "sys.exit('asyncio' in sys.modules or 'protosocket_rpc' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -85,4 +85,4 @@ def test_from_an_editable_install(clone: Path, python: Path, tmp_path: Path) -> 
 
 
 def test_from_a_clone(clone: Path, python: Path, tmp_path: Path) -> None:
-    check_it_works([python, "-m", "protosocket_rpc.cli"], tmp_path / "out", PYTHONPATH=str(clone))
+    check_it_works([python, "-m", "protoc_plugin.cli"], tmp_path / "out", PYTHONPATH=str(clone))

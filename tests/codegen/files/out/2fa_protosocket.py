@@ -3,7 +3,6 @@
 # options: none
 from __future__ import annotations
 
-import collections.abc as _abc
 import importlib as _importlib
 import typing as _typing
 

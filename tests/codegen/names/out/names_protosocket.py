@@ -90,7 +90,7 @@ _KEYWORDS_ASYNC = _protosocket.UnaryUnaryMethod(
 _KEYWORDS_MATCH = _protosocket.UnaryUnaryMethod(
     "/names.Keywords/match",
     _protosocket.protobuf(_names_pb2_.int),
-    _protosocket.protobuf(_names_pb2_.DESCRIPTOR),
+    _protosocket.protobuf(getattr(_names_pb2_, "DESCRIPTOR")),
 )
 
 _KEYWORDS_TYPE = _protosocket.UnaryUnaryMethod(
@@ -180,7 +180,7 @@ class KeywordsStub:
         self,
         request: _names_pb2_.int,
         **options: _Unpack[_protosocket.CallOptions],
-    ) -> _protosocket.UnaryUnaryCall[_names_pb2_.int, _names_pb2_.DESCRIPTOR]:
+    ) -> _protosocket.UnaryUnaryCall[_names_pb2_.int, _typing.Any]:
         return self._match(request, **options)
 
     def type(
@@ -248,8 +248,8 @@ class KeywordsServicer:
     async def match(
         self,
         request: _names_pb2_.int,
-        context: _protosocket.ServicerContext[_names_pb2_.int, _names_pb2_.DESCRIPTOR],
-    ) -> _names_pb2_.DESCRIPTOR:
+        context: _protosocket.ServicerContext[_names_pb2_.int, _typing.Any],
+    ) -> _typing.Any:
         return await _protosocket.unimplemented(context)
 
     async def type(

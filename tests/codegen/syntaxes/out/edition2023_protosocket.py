@@ -3,7 +3,6 @@
 # options: none
 from __future__ import annotations
 
-import collections.abc as _abc
 import typing as _typing
 
 import protosocket_rpc as _protosocket

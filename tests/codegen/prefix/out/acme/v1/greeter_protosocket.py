@@ -3,7 +3,6 @@
 # options: prefix=my.gen,installed=google/rpc/
 from __future__ import annotations
 
-import collections.abc as _abc
 import typing as _typing
 
 import protosocket_rpc as _protosocket

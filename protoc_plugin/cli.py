@@ -1,4 +1,8 @@
-"""The ``protosocket`` command: each subcommand's module is imported when it is called for."""
+"""The ``protosocket`` command: each subcommand's module is imported when it is called for.
+
+It is here, not in protosocket_rpc: to import a module of a package is to import the package, and
+generating code must not need a runtime that works.
+"""
 
 from __future__ import annotations
 
