@@ -22,6 +22,7 @@ from protosocket_rpc.service.call import StreamUnaryCall, UnaryUnaryCall
 from protosocket_rpc.service.channel import Channel, insecure_channel, secure_channel
 from protosocket_rpc.service.connector import ChannelConnectivity
 from protosocket_rpc.service.context import EOF, ServicerContext, unimplemented
+from protosocket_rpc.service.current import detached
 from protosocket_rpc.service.descriptor import (
     BYTES,
     Marshaller,
@@ -77,6 +78,7 @@ __all__ = [
     "UnaryUnaryCall",
     "UnaryUnaryMethod",
     "UsageError",
+    "detached",
     "insecure_channel",
     "protobuf",
     "secure_channel",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
 from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire
 from protosocket_rpc.service.client_session import ClientRpc, ClientSession
+from protosocket_rpc.service.current import CURRENT_RPC
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -23,6 +25,7 @@ from protosocket_rpc.wire.frame import Status, metadata_field, timeout_field
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.connector import Connector
+    from protosocket_rpc.service.context import ServicerContext
     from protosocket_rpc.service.method import Method
 
 Request = TypeVar("Request")
@@ -50,6 +53,8 @@ class Call(ClientRpc):
     body: bytes | None = None
     _deadline: float | None = None
     _metadata: Pairs | None = None
+    # The RPC whose handler made this call, while that can still cancel it.
+    _parent: ServicerContext[Any, Any] | None = None
     _callbacks: list[Callable[[Any], Any]] | None = None
     _waiters: list[asyncio.Future[None]] | None = None
     _sendable: asyncio.Future[None] | None = None
@@ -73,6 +78,20 @@ class Call(ClientRpc):
         self.wait_for_ready = wait_for_ready
         if timeout is not None:
             self._deadline = connector.loop.time() + timeout
+        parent = CURRENT_RPC.get()
+        if parent is not None:
+            self._inherit(parent)
+
+    def _inherit(self, parent: ServicerContext[Any, Any]) -> None:
+        """The handler of `parent` makes this call: it has no more time than `parent` has."""
+        if parent.ended and not parent.cancelled():
+            return  # what outlives an RPC that ended well is on its own
+        self._parent = parent
+        left = parent.time_remaining()
+        if left is not None:
+            deadline = self._connector.loop.time() + left
+            if self._deadline is None or deadline < self._deadline:
+                self._deadline = deadline
 
     def __repr__(self) -> str:
         state = status_code(self._outcome).name if self.finished else "in flight"
@@ -87,6 +106,10 @@ class Call(ClientRpc):
                 self.on_deadline()
                 return
             self._connector.deadlines.add(self, self._deadline)
+        if self._parent is not None:
+            self._parent.adopt(self)
+            if self.finished:
+                return
         session = self._connector.session
         if session is not None:
             self.open_on(session)
@@ -123,6 +146,18 @@ class Call(ClientRpc):
     def on_deadline(self) -> None:
         self.abandon(DEADLINE_EXCEEDED, "Deadline Exceeded")
 
+    def on_parent_stopped(self, code: int) -> None:
+        """The RPC whose handler made this call has ended over the handler's head."""
+        loop = self._connector.loop
+        if self._parent is not None and loop is not self._parent.connection.loop:
+            self._parent = None  # that handler runs in another thread
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
+                loop.call_soon_threadsafe(self.on_parent_stopped, code)
+        elif code == DEADLINE_EXCEEDED:
+            self.on_deadline()
+        else:
+            self.fail(CANCELLED, "the RPC that this call was made for was cancelled", None)
+
     def on_connection_lost(self, error: ConnectionClosed) -> None:
         self._cause = error.__cause__ or error
         self.finish(UNAVAILABLE, str(error), None)
@@ -137,6 +172,9 @@ class Call(ClientRpc):
         """The outcome is known: let go of what was needed for it, and tell who waits."""
         if self.bucket is not None:
             self._connector.deadlines.remove(self)
+        if self._parent is not None:
+            self._parent.disown(self)
+            self._parent = None
         task = self._request_task
         if task is not None:
             self._request_task = None
@@ -354,6 +392,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
             self._future.set_result(reply)
         if (
             self.bucket is not None
+            or self._parent is not None
             or self._waiters is not None
             or self._callbacks is not None
             or self._request_task is not None

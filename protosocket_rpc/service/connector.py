@@ -7,6 +7,7 @@ import logging
 import random
 import ssl as ssl_module
 from collections import deque
+from contextvars import Context
 from enum import Enum
 from typing import Final
 
@@ -135,7 +136,8 @@ class Connector:
     def connect(self) -> None:
         """Begin to connect, unless there is a connection or an attempt."""
         if self.session is None and self._connecting is None:
-            self._connecting = self.loop.create_task(self._connect())
+            # A connection is nobody's in particular, though a handler's call may be what needs it.
+            self._connecting = Context().run(self.loop.create_task, self._connect())
 
     def describe(self, path: str, session: ClientSession | None) -> str:
         """Where a call went, for people."""

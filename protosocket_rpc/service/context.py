@@ -29,6 +29,7 @@ from protosocket_rpc.status import (
 from protosocket_rpc.wire.frame import Frame
 
 if TYPE_CHECKING:
+    from protosocket_rpc.service.call import Call
     from protosocket_rpc.service.server import ServiceConnection
 
 Request = TypeVar("Request")
@@ -67,6 +68,9 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     _reads: str = ""
     _callbacks: list[Callable[[Any], Any]] | None = None
     _stopped: bool = False
+    _stop_code: int = 0
+    # Calls in flight that the handler has made, for as long as they are to end with this RPC.
+    _calls: set[Call] | None = None
 
     def __init__(self, connection: ServiceConnection, opening: Frame, handler: Handler) -> None:
         super().__init__(connection, opening)
@@ -132,10 +136,28 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def on_stopped(self, code: int, message: str) -> None:
         self._stopped = True
+        self._stop_code = code
         if self.bucket is not None:
             self.connection.deadlines.remove(self)
         if self._task is not None:
             self._task.cancel()
+        if self._calls is not None:
+            for call in list(self._calls):
+                call.on_parent_stopped(code)
+
+    def adopt(self, call: Call) -> None:
+        """End `call` if this RPC ends over the head of its handler, or at once if it has."""
+        if self._stopped:
+            call.on_parent_stopped(self._stop_code)
+        elif self._calls is None:
+            self._calls = {call}
+        else:
+            self._calls.add(call)
+
+    def disown(self, call: Call) -> None:
+        """`call` has ended."""
+        if self._calls is not None:
+            self._calls.discard(call)
 
     def on_deadline(self) -> None:
         self.stop(DEADLINE_EXCEEDED, "Deadline Exceeded")

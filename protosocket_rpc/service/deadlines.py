@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from contextvars import Context
 from typing import Any, Final
 
 from protosocket_rpc.service.rpc import ServiceRpc
@@ -24,6 +25,8 @@ class Deadlines:
         self._ticks: list[int] = []
         self._timer: Any = None
         self._timer_tick = 0
+        # The timer is nobody's in particular, though a handler's call may be what arms it.
+        self._context = Context()
 
     def add(self, rpc: ServiceRpc, when: float) -> None:
         """Call ``rpc.on_deadline()`` at `when`, in the loop's time, unless it is removed."""
@@ -55,7 +58,9 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_tick = tick
-        self._timer = self._loop.call_at(tick / TICKS_PER_SECOND, self._expire)
+        self._timer = self._loop.call_at(
+            tick / TICKS_PER_SECOND, self._expire, context=self._context
+        )
 
     def _expire(self) -> None:
         self._timer = None
