@@ -259,9 +259,10 @@ class Connection(Generic[Inbound, Outbound]):
     # -- what a transport calls (asyncio.Protocol) -----------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        self._transport = transport
         # The transport is to say at once when the peer stops reading: the queue is kept here.
-        transport.set_write_buffer_limits(high=0)
+        # 1, not 0: asyncio's TLS takes an empty buffer to have reached a limit of 0.
+        transport.set_write_buffer_limits(high=1)
+        self._transport = transport
         if self._registry is not None:
             self._registry.add(self)
         try:
@@ -339,8 +340,11 @@ class Connection(Generic[Inbound, Outbound]):
         return self._reactor.on_eof()
 
     def pause_writing(self) -> None:
-        self._stalled = True
-        self._update_reading()
+        # Before the connection is open, this is about the end of TLS's handshake, which asyncio
+        # would not send while reading is paused.
+        if self._transport is not None:
+            self._stalled = True
+            self._update_reading()
 
     def resume_writing(self) -> None:
         self._stalled = False
