@@ -28,12 +28,17 @@ class Tagged:
 
 
 class Envelope(Tagged, Generic[Message]):
-    """A user's own message, with what its `MessageType` says of it."""
+    """A user's own message, with what its `MessageType` says of it.
 
-    def __init__(self, id: int, code: int, message: Message) -> None:
+    Attributes:
+        size: the bytes that count for it while nobody has taken it.
+    """
+
+    def __init__(self, id: int, code: int, message: Message, size: int = 0) -> None:
         self.id = id
         self.code = code
         self.message = message
+        self.size = size
 
 
 class MessageType(Protocol[Message]):
