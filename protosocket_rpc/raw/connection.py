@@ -382,6 +382,8 @@ class Connection(Generic[Inbound, Outbound]):
                 error = ConnectionClosed("the connection ended before its peer had read enough")
                 error.__cause__ = cause
                 waiter.set_exception(error)
+        # Closed already, but asyncio's TLS of Python 3.10 warns unless it has been told so.
+        self._transport.close()
         if self._registry is not None:
             self._registry.discard(self)
         reactor = self._reactor
