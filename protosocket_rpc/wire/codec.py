@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
+from protosocket_rpc.raw.varint import MAX_VARINT_BYTES, decode_varint
 from protosocket_rpc.rpc.message import CANCEL, END
 from protosocket_rpc.wire.frame import OVERSIZED, Frame, parse_frame
-from protosocket_rpc.wire.varint import MAX_VARINT_BYTES, decode_varint
 
 # Length prefix, id and code together take at most this many bytes.
 _HEAD = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)

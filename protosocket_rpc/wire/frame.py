@@ -11,8 +11,8 @@ from typing import Final
 
 from protosocket_rpc.errors import DecodeError
 from protosocket_rpc.metadata import Pairs
+from protosocket_rpc.raw.varint import decode_varint, encode_varint
 from protosocket_rpc.rpc.message import CANCEL, END, Tagged
-from protosocket_rpc.wire.varint import decode_varint, encode_varint
 
 # Never on the wire: stands for a frame that was too large to take, and was skipped.
 OVERSIZED: Final = 3
