@@ -126,7 +126,7 @@ class FileBuilder:
             identifier=self._names.service(proto.name),
             constant=self._names.service_constant(proto.name),
             full_name=full_name,
-            doc=self._doc(path),
+            doc=self._doc(path, proto.options.deprecated),
             deprecated=proto.options.deprecated,
             methods=tuple(
                 self._method(full_name, proto, method, defaults, (*path, _SERVICE_METHOD, index))
@@ -159,7 +159,7 @@ class FileBuilder:
             kind=requests + replies,
             request=self._names.message(proto.input_type.lstrip(".")),
             reply=self._names.message(proto.output_type.lstrip(".")),
-            doc=self._doc(path),
+            doc=self._doc(path, deprecated),
             deprecated=deprecated,
             settings=tuple(settings.items()),
         )
@@ -171,13 +171,16 @@ class FileBuilder:
             raise GenerationError(f"{self._position(path)}: timeout must be positive, in seconds")
         return settings
 
-    def _doc(self, path: tuple[int, ...]) -> str:
+    def _doc(self, path: tuple[int, ...], deprecated: bool) -> str:
         location = self._locations.get(path)
-        if location is None:
-            return ""
-        comment = location.leading_comments or location.trailing_comments
+        comment = ""
+        if location is not None:
+            comment = location.leading_comments or location.trailing_comments
         lines = comment.replace("\r\n", "\n").split("\n")
-        return textwrap.dedent("\n".join(line.rstrip() for line in lines)).strip()
+        doc = textwrap.dedent("\n".join(line.rstrip() for line in lines)).strip()
+        if deprecated and "deprecated" not in doc.lower():
+            doc = f"{doc}\n\nDeprecated.".lstrip()
+        return doc
 
     def _position(self, path: Sequence[int]) -> str:
         location = self._locations.get(tuple(path))

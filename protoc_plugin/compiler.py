@@ -91,7 +91,6 @@ def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
     Raises:
         ProtocError, GenerationError: nothing is written then.
     """
-    options = settings.options
     with tempfile.TemporaryDirectory() as folder:
         descriptors = Path(folder) / "descriptors.pb"
         _protoc(
@@ -103,15 +102,24 @@ def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
             *map(_shown, inputs.files),
         )
         protos = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
-        installed = {file.name for file in protos if _is_installed(file.name, inputs.roots)}
-        own = [proto.name for proto in protos if proto.name not in installed]
-        options = replace(options, installed=tuple(sorted(installed)))
-        output = generate(protos, own, options, settings.parameter)
-        if options.codec != "bytes":
-            messages = descriptors.parent / "messages"
-            messages.mkdir()
-            protoc_messages = _google if options.codec == "protobuf" else _betterproto2
-            output |= protoc_messages(descriptors, messages, own, options)
+        own = [proto.name for proto in protos if not _is_installed(proto.name, inputs.roots)]
+        return compile_descriptors(descriptors, own, settings)
+
+
+def compile_descriptors(descriptors: Path, own: list[str], settings: Settings) -> dict[str, str]:
+    """As compile_protos(), from a FileDescriptorSet; it is complete, and ``own`` are to be written.
+
+    The folder of the descriptors is where protoc's output is put for a while.
+    """
+    protos = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
+    installed = {proto.name for proto in protos}.difference(own)
+    options = replace(settings.options, installed=tuple(sorted(installed)))
+    output = generate(protos, own, options, settings.parameter)
+    if options.codec != "bytes":
+        messages = descriptors.parent / "messages"
+        messages.mkdir()
+        protoc_messages = _google if options.codec == "protobuf" else _betterproto2
+        output |= protoc_messages(descriptors, messages, own, options)
     return output
 
 

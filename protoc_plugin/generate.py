@@ -6,7 +6,7 @@ import argparse
 import difflib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,20 @@ def _settings(words: argparse.Namespace) -> Settings:
 
 
 def _generate(settings: Settings) -> int:
-    out = _out(settings)
     output = _output(settings)
+    write_output(_out(settings), output)
+    for path in _stale(settings, output):
+        path.unlink()
+    return 0
+
+
+def write_output(out: Path, output: Mapping[str, str]) -> None:
+    """Writes the files that differ from what there is."""
     for name, text in output.items():
         path = out / name
         if _read(path) != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", newline="\n")
-    for path in _stale(settings, output):
-        path.unlink()
-    return 0
 
 
 def _check(settings: Settings) -> int:
@@ -152,22 +156,21 @@ def _out(settings: Settings) -> Path:
 
 
 def _output(settings: Settings) -> dict[str, str]:
-    """Everything to write, ``__init__.py`` of new packages included."""
-    out = _out(settings)
+    """Everything to write."""
     output = compile_protos(find_inputs(settings.protos, settings.include), settings)
-    packages = {
-        parent.as_posix() for name in output for parent in Path(name).parents if parent != Path()
-    }
-    if settings.options.imports == "relative" or settings.prefix:
-        packages.add("")
-    else:
-        # google.protobuf is looked for there as well: a regular package would hide it.
-        packages.discard("google")
-    for package in sorted(packages):
-        name = f"{package}/__init__.py" if package else "__init__.py"
-        if name not in output and not (out / name).exists():
-            output[name] = ""
-    return output
+    return output | new_packages(output, settings)
+
+
+def new_packages(output: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The ``__init__.py`` of each folder of the output that has none."""
+    out = _out(settings)
+    folders = {parent for name in output for parent in Path(name).parents}
+    if settings.options.imports == "absolute" and not settings.prefix:
+        # The root is on sys.path, and google.protobuf is looked for there as well: a regular
+        # package would hide it.
+        folders -= {Path(), Path("google")}
+    names = sorted((folder / "__init__.py").as_posix() for folder in folders)
+    return {name: "" for name in names if name not in output and not (out / name).exists()}
 
 
 def _stale(settings: Settings, output: dict[str, str]) -> list[Path]:

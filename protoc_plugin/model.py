@@ -56,7 +56,7 @@ class Method:
         path: ``/package.Service/Method``.
         kind: ``UnaryUnary``, ``UnaryStream``, ``StreamUnary`` or ``StreamStream``.
         request, reply: the message types.
-        doc: the proto's comment, without indentation, possibly empty.
+        doc: the proto's comment, without indentation, possibly empty; it says if deprecated.
         deprecated: the method or its service is.
         settings: pairs of name and value of what the proto's options say: ``timeout``
             (seconds), ``max_request_size``, ``max_reply_size`` (bytes), ``idempotent``,
@@ -93,7 +93,7 @@ class Service:
         identifier: what the names of its types in the output are made of.
         constant: the name of its descriptor in the output.
         full_name: ``package.Service``.
-        doc: the proto's comment, without indentation, possibly empty.
+        doc: the proto's comment, without indentation, possibly empty; it says if deprecated.
         deprecated: the service is.
         methods: in the proto's order.
     """

@@ -123,7 +123,10 @@ class DefaultsStub:
         request: _options_pb2.M,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.UnaryUnaryCall[_options_pb2.M, _options_pb2.M]:
-        """Says hello."""
+        """Says hello.
+
+        Deprecated.
+        """
         return self._old(request, **options)
 
 
@@ -165,7 +168,10 @@ class DefaultsServicer:
         request: _options_pb2.M,
         context: _protosocket.ServicerContext[_options_pb2.M, _options_pb2.M],
     ) -> _options_pb2.M:
-        """Says hello."""
+        """Says hello.
+
+        Deprecated.
+        """
         return await _protosocket.unimplemented(context)
 
 
@@ -193,7 +199,10 @@ OLD_SERVICE = _protosocket.ServiceDescriptor(
 
 
 class OldServiceStub:
-    """Was the service of version 1."""
+    """Was the service of version 1.
+
+    Deprecated.
+    """
 
     def __init__(self, channel: _protosocket.Channel) -> None:
         self._get = channel.method(_OLD_SERVICE_GET)
@@ -203,11 +212,15 @@ class OldServiceStub:
         request: _options_pb2.M,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.UnaryUnaryCall[_options_pb2.M, _options_pb2.M]:
+        """Deprecated."""
         return self._get(request, **options)
 
 
 class OldServiceServicer:
-    """Was the service of version 1."""
+    """Was the service of version 1.
+
+    Deprecated.
+    """
 
     __protosocket_service__ = OLD_SERVICE
 
@@ -216,6 +229,7 @@ class OldServiceServicer:
         request: _options_pb2.M,
         context: _protosocket.ServicerContext[_options_pb2.M, _options_pb2.M],
     ) -> _options_pb2.M:
+        """Deprecated."""
         return await _protosocket.unimplemented(context)
 
 
