@@ -22,6 +22,7 @@ from protosocket_rpc.service.descriptor import (
 )
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import (
+    Method,
     StreamStreamMultiCallable,
     StreamUnaryMultiCallable,
     UnaryStreamMultiCallable,
@@ -121,7 +122,7 @@ class Channel:
         """The callable of a method: what generated stubs are made of."""
         for kind, make in _MULTI_CALLABLES:
             if isinstance(descriptor, kind):
-                return make(self, descriptor)
+                return make(Method(self, descriptor))
         raise TypeError(f"{descriptor!r} is none of the four kinds of method")
 
     def unary_unary(

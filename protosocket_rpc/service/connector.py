@@ -16,13 +16,12 @@ from protosocket_rpc.raw import Limits
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.endpoints import open_transport
 from protosocket_rpc.service.call import Call
+from protosocket_rpc.service.channel_connection import ChannelConnection
 from protosocket_rpc.service.client_session import ClientSession
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.limits import RpcLimits
-from protosocket_rpc.service.peer import peer_name
 from protosocket_rpc.status import CANCELLED, UNAVAILABLE
 from protosocket_rpc.wire.codec import FrameCodec
-from protosocket_rpc.wire.frame import Frame
 
 _log = logging.getLogger("protosocket_rpc.channel")
 
@@ -43,37 +42,6 @@ class ChannelConnectivity(Enum):
     READY = (2, "ready")
     TRANSIENT_FAILURE = (3, "transient failure")
     SHUTDOWN = (4, "shutdown")
-
-
-class ChannelConnection(ClientSession):
-    """A channel's connection."""
-
-    def __init__(self, connector: Connector) -> None:
-        super().__init__(connector.limits)
-        self._connector = connector
-        self.peer_name = ""
-        self.closed: asyncio.Future[None] = connector.loop.create_future()
-
-    def on_open(self, connection: Connection[Frame, bytes]) -> None:
-        super().on_open(connection)
-        self.peer_name = peer_name(connection)
-
-    def on_failure(self, error: Exception) -> None:
-        _log.warning("closing the connection to %s: %s", self._connector.target, error)
-
-    def on_draining(self) -> None:
-        self._connector.on_gone(self)
-
-    def on_messages(self, messages: list[Frame]) -> None:
-        super().on_messages(messages)
-        if self.draining and not self.rpcs:
-            self.sender().close()
-
-    def on_close(self, cause: Exception | None) -> None:
-        super().on_close(cause)
-        self._connector.on_gone(self)
-        if not self.closed.done():
-            self.closed.set_result(None)
 
 
 class Connector:
@@ -234,6 +202,10 @@ class Connector:
             self.session = None
             if self.state is not ChannelConnectivity.SHUTDOWN:
                 self._set_state(ChannelConnectivity.IDLE)
+
+    def on_failure(self, error: Exception) -> None:
+        """A connection is about to be closed for what the server did."""
+        _log.warning("closing the connection to %s: %s", self.target, error)
 
     # -- states ----------------------------------------------------------------------------
 

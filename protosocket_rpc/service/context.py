@@ -30,7 +30,7 @@ from protosocket_rpc.wire.frame import Frame
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.call import Call
-    from protosocket_rpc.service.server import ServiceConnection
+    from protosocket_rpc.service.server_connection import ServiceConnection
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")

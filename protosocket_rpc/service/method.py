@@ -78,17 +78,15 @@ class Method:
         call.start()
 
 
-class _MultiCallable(Generic[Request, Reply]):
-    def __init__(self, channel: Channel, descriptor: MethodDescriptor[Request, Reply]) -> None:
-        self._channel = channel
-        self._method = Method(channel, descriptor)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._method.path}>"
+# The four have no base in common: a class that a compiled one derives its __call__ from crashes
+# mypyc's build. What they share is Method.
 
 
-class UnaryUnaryMultiCallable(_MultiCallable[Request, Reply]):
+class UnaryUnaryMultiCallable(Generic[Request, Reply]):
     """Calls a method with one request and one reply."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
 
     def __call__(
         self,
@@ -104,7 +102,7 @@ class UnaryUnaryMultiCallable(_MultiCallable[Request, Reply]):
         method = self._method
         call: UnaryUnaryCall[Request, Reply] = UnaryUnaryCall(
             method,
-            self._channel.connector(),
+            method.channel.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else metadata_to_wire(metadata),
             wait_for_ready,
@@ -113,8 +111,11 @@ class UnaryUnaryMultiCallable(_MultiCallable[Request, Reply]):
         return call
 
 
-class UnaryStreamMultiCallable(_MultiCallable[Request, Reply]):
+class UnaryStreamMultiCallable(Generic[Request, Reply]):
     """Calls a method with one request and a stream of replies."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
 
     def __call__(
         self,
@@ -130,7 +131,7 @@ class UnaryStreamMultiCallable(_MultiCallable[Request, Reply]):
         method = self._method
         rpc = ReplyStream(
             method,
-            self._channel.connector(),
+            method.channel.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else metadata_to_wire(metadata),
             wait_for_ready,
@@ -140,8 +141,11 @@ class UnaryStreamMultiCallable(_MultiCallable[Request, Reply]):
         return call
 
 
-class StreamUnaryMultiCallable(_MultiCallable[Request, Reply]):
+class StreamUnaryMultiCallable(Generic[Request, Reply]):
     """Calls a method with a stream of requests and one reply."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
 
     def __call__(
         self,
@@ -160,7 +164,7 @@ class StreamUnaryMultiCallable(_MultiCallable[Request, Reply]):
         method = self._method
         call: StreamUnaryCall[Request, Reply] = StreamUnaryCall(
             method,
-            self._channel.connector(),
+            method.channel.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else metadata_to_wire(metadata),
             wait_for_ready,
@@ -170,8 +174,11 @@ class StreamUnaryMultiCallable(_MultiCallable[Request, Reply]):
         return call
 
 
-class StreamStreamMultiCallable(_MultiCallable[Request, Reply]):
+class StreamStreamMultiCallable(Generic[Request, Reply]):
     """Calls a method with a stream of requests and a stream of replies."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
 
     def __call__(
         self,
@@ -190,7 +197,7 @@ class StreamStreamMultiCallable(_MultiCallable[Request, Reply]):
         method = self._method
         rpc = ReplyStreamRequests(
             method,
-            self._channel.connector(),
+            method.channel.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else metadata_to_wire(metadata),
             wait_for_ready,

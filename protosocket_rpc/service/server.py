@@ -4,90 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import ssl as ssl_module
 from collections.abc import Iterable
 from typing import Any
 
-from protosocket_rpc.eager import EagerRunner, eager_runner
 from protosocket_rpc.errors import ConnectionClosed, UsageError
-from protosocket_rpc.raw import Binding, Limits, RawServer, bind, serve
-from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.raw import Binding, Limits, bind, serve
 from protosocket_rpc.service.context import ServicerContext
-from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.descriptor import ServiceDescriptor
 from protosocket_rpc.service.handlers import Handler, service_handlers
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.options import limits_of
-from protosocket_rpc.service.peer import peer_name
-from protosocket_rpc.service.server_session import ServerSession
-from protosocket_rpc.status import RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
+from protosocket_rpc.service.running import Running
+from protosocket_rpc.service.server_connection import ServiceConnection
+from protosocket_rpc.status import UNAVAILABLE
 from protosocket_rpc.wire.codec import FrameCodec
-from protosocket_rpc.wire.frame import Frame
-
-_log = logging.getLogger("protosocket_rpc.server")
-
-
-class ServiceConnection(ServerSession):
-    """One client's connection to a server."""
-
-    def __init__(self, server: Server, running: _Running) -> None:
-        super().__init__(server.limits)
-        self.loop = running.loop
-        self.runner: EagerRunner = running.runner
-        self.deadlines: Deadlines = running.deadlines
-        self.tasks: set[asyncio.Task[None]] = running.tasks
-        self._running = running
-        self._handlers: dict[str, Handler] = server.handlers
-        self._most_rpcs = server.maximum_concurrent_rpcs
-        self.peer_name = ""
-
-    def on_open(self, connection: Connection[Frame, bytes]) -> None:
-        super().on_open(connection)
-        self.peer_name = peer_name(connection)
-        self._running.sessions.add(self)
-
-    def accept(self, frame: Frame) -> None:
-        handler = self._handlers.get(frame.method)
-        if handler is None:
-            self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
-        elif self._most_rpcs is not None and self._running.in_flight() >= self._most_rpcs:
-            self.answer_error(
-                frame.id,
-                RESOURCE_EXHAUSTED,
-                f"Concurrent RPC limit exceeded! (maximum_concurrent_rpcs={self._most_rpcs})",
-            )
-        else:
-            ServicerContext(self, frame, handler).start()
-
-    def on_failure(self, error: Exception) -> None:
-        _log.warning("closing the connection from %s: %s", self.peer_name, error)
-        self.go_away(f"protocol error: {error}")
-
-    def on_close(self, cause: Exception | None) -> None:
-        if cause is not None:
-            _log.info("the connection from %s ended: %s", self.peer_name, cause)
-        super().on_close(cause)
-        self._running.sessions.discard(self)
-
-    def on_drained(self) -> None:
-        if self.connection is not None:
-            self.connection.close()
-
-
-class _Running:
-    """What a server has while it runs, on one event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.runner = eager_runner(loop)
-        self.deadlines = Deadlines(loop)
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.sessions: set[ServiceConnection] = set()
-        self.listeners: list[RawServer[Frame, bytes]] = []
-
-    def in_flight(self) -> int:
-        return sum([len(session.rpcs) for session in self.sessions])
 
 
 class Server:
@@ -112,7 +43,7 @@ class Server:
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self.handlers: dict[str, Handler] = {}
         self._bindings: list[tuple[Binding, ssl_module.SSLContext | None]] = []
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stopped: asyncio.Event | None = None
 
@@ -167,7 +98,9 @@ class Server:
         if self._running is not None or self._stopped is not None:
             raise UsageError("the server was started before")
         self._stopped = asyncio.Event()
-        running = self._running = _Running(asyncio.get_running_loop())
+        running = self._running = Running(
+            asyncio.get_running_loop(), self.handlers, self.limits, self.maximum_concurrent_rpcs
+        )
         limits = Limits(
             max_buffer=self.limits.max_frame_size + 64,
             max_queued_output=self.limits.max_queued_output,
@@ -177,7 +110,7 @@ class Server:
                 await serve(
                     binding,
                     lambda: FrameCodec(self.limits.max_frame_size),
-                    lambda: ServiceConnection(self, running),
+                    lambda: ServiceConnection(running),
                     ssl=ssl,
                     limits=limits,
                 )
@@ -204,7 +137,7 @@ class Server:
             self._stopping = running.loop.create_task(self._stop(running, grace))
         await asyncio.shield(self._stopping)
 
-    async def _stop(self, running: _Running, grace: float | None) -> None:
+    async def _stop(self, running: Running, grace: float | None) -> None:
         for listener in running.listeners:
             listener.close()
         for session in list(running.sessions):
@@ -226,7 +159,7 @@ class Server:
         assert self._stopped is not None
         self._stopped.set()
 
-    def _cancel_rpcs(self, running: _Running) -> None:
+    def _cancel_rpcs(self, running: Running) -> None:
         for session in list(running.sessions):
             for rpc in list(session.rpcs.values()):
                 if isinstance(rpc, ServicerContext):
