@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.peer import Peer, PythonPeer
+from benchmarks.targets import COMPILED, PURE
 from benchmarks.workloads import SETUPS, STREAMS, UNARY
 
 BASELINE = "grpc.aio"
 FLOOR = "uvloop echo"
 
+_PROTOSOCKET = PythonPeer(
+    COMPILED,
+    UNARY | STREAMS | {"unix", "wide"},
+    module="protosocket",
+    requirements=(".", "protobuf", "uvloop"),
+    imports="protosocket_rpc",
+    protoc=(
+        "--python_out={out}",
+        "--plugin=protoc-gen-protosocket={here}/protoc-gen-protosocket",
+        "--protosocket_out={out}",
+        "--protosocket_opt=imports=absolute",
+    ),
+)
+
 PEERS: list[Peer] = [
+    _PROTOSOCKET,
+    replace(_PROTOSOCKET, name=PURE, settings=(("PROTOSOCKET_PURE", "1"),)),
     PythonPeer(
         "grpc.aio",
         UNARY | STREAMS | SETUPS,
