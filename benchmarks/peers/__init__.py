@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.peer import Peer, PythonPeer
+from benchmarks.peer import NativePeer, Peer, PythonPeer
 from benchmarks.targets import COMPILED, PURE
 from benchmarks.workloads import SETUPS, STREAMS, UNARY
 
@@ -35,6 +35,19 @@ PEERS: list[Peer] = [
         requirements=("grpcio", "protobuf", "uvloop"),
         imports="grpc.aio, google.protobuf.message",
         protoc=("--python_out={out}", "--grpc_python_out={out}"),
+    ),
+    NativePeer(
+        "gRPC C++",
+        UNARY | STREAMS | {"tls", "unix"},
+        directory="cpp",
+        commands=("make", "g++", "pkg-config", "protoc", "grpc_cpp_plugin"),
+        packages=("libgrpc++-dev", "protobuf-compiler-grpc", "pkg-config", "g++", "make"),
+    ),
+    NativePeer(
+        "gRPC Go",
+        UNARY | STREAMS | SETUPS,
+        directory="go",
+        commands=("make", "go"),
     ),
     PythonPeer(
         "uvloop echo",

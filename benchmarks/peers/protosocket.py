@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import echo_protosocket
-import protosocket_rpc
 import wide_protosocket
 
+import protosocket_rpc
 from benchmarks.peers import asyncio_peer
 from benchmarks.peers.surface import Bench, Client
 from benchmarks.wide import LAST_SERVICE, METHODS, SERVICES
@@ -32,7 +32,7 @@ async def listen(endpoint: Endpoint) -> Any:
     echo_protosocket.add_BenchServicer_to_server(Servicer(), server)
     for service in SERVICES if endpoint.wide else ():
         base = getattr(wide_protosocket, f"{service}Servicer")
-        methods = {method: Bench.Unary for method in METHODS}
+        methods = dict.fromkeys(METHODS, Bench.Unary)
         servicer = type(service, (base,), methods)()
         getattr(wide_protosocket, f"add_{service}Servicer_to_server")(servicer, server)
     server.add_insecure_port(endpoint.address)
