@@ -154,6 +154,8 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
         tag, pos = decode_varint(data, pos - 1, end)
         if pos < 0:
             return pos
+        if tag < 0x80:
+            raise DecodeError("a field of a frame has a tag that is longer than it need be")
     wire_type = tag & 7
     if wire_type == 0:
         value, pos = decode_varint(data, pos, end)
@@ -211,20 +213,19 @@ class _Fields:
         self._data = data
         self._pos = pos
         self._end = end
-        self.number = 0
+        self.tag = 0
         self.value = 0
         self.content = b""
 
     def next(self) -> bool:
-        """Read one field into `number`, and `value` or `content`. False at the end."""
+        """Read one field into `tag`, and `value` or `content`. False at the end."""
         while self._pos < self._end:
             data = self._data
             end = self._end
-            tag, pos = decode_varint(data, self._pos, end)
+            self.tag, pos = decode_varint(data, self._pos, end)
             if pos < 0:
                 raise DecodeError("a field ends in the middle of its tag")
-            self.number = tag >> 3
-            wire_type = tag & 7
+            wire_type = self.tag & 7
             if wire_type == 2:
                 size, pos = decode_varint(data, pos, end)
                 self._pos = pos + size
@@ -255,67 +256,70 @@ def _parse_pair(data: bytes, pos: int, end: int) -> tuple[str, bytes]:
     value = b""
     fields = _Fields(data, pos, end)
     while fields.next():
-        if fields.number == 1:
+        if fields.tag == 0x0A:
             key = _text(fields.content, "a metadata key")
-        elif fields.number == 2:
+        elif fields.tag == 0x12:
             value = fields.content
     return key, value
 
 
 def _parse_status(data: bytes, pos: int, end: int) -> Status:
     status = Status()
+    details: list[bytes] = []
     fields = _Fields(data, pos, end)
     while fields.next():
-        if fields.number == 1:
+        if fields.tag == 0x08:
             status.code = fields.value & 0xFFFFFFFF
-        elif fields.number == 2:
+        elif fields.tag == 0x12:
             status.message = _text(fields.content, "a status message")
-        elif fields.number == 3:
-            status.details += (fields.content,)
+        elif fields.tag == 0x1A:
+            details.append(fields.content)
+    status.details = tuple(details)
     return status
 
 
 def _parse_settings(data: bytes, pos: int, end: int) -> Settings:
     settings = Settings()
+    compression: list[int] = []
     fields = _Fields(data, pos, end)
     while fields.next():
-        number = fields.number
-        if number == 1:
+        tag = fields.tag
+        if tag == 0x08:
             settings.max_frame_size = fields.value
-        elif number == 2:
+        elif tag == 0x10:
             settings.max_message_size = fields.value
-        elif number == 3:
+        elif tag == 0x18:
             settings.initial_credit = fields.value
-        elif number == 4:
+        elif tag == 0x20:
             settings.fragments = fields.value != 0
-        elif number == 5:
+        elif tag == 0x28:
             settings.credit = fields.value != 0
-        elif number == 6:
+        elif tag == 0x30:
             settings.ping = fields.value != 0
-        elif number == 7:
-            settings.compression = _parse_packed(fields)
-        elif number == 8:
+        elif tag == 0x3A:
+            _parse_packed(fields.content, compression)
+        elif tag == 0x38:  # not packed
+            compression.append(fields.value)
+        elif tag == 0x40:
             settings.max_metadata_size = fields.value
+    settings.compression = tuple(compression)
     return settings
 
 
-def _parse_packed(fields: _Fields) -> tuple[int, ...]:
-    content = fields.content
-    values: list[int] = []
+def _parse_packed(content: bytes, values: list[int]) -> None:
     pos = 0
     while pos < len(content):
         value, pos = decode_varint(content, pos, len(content))
         if pos < 0:
             raise DecodeError("a list of numbers ends in the middle of one")
         values.append(value)
-    return tuple(values)
 
 
 def _parse_token(data: bytes, pos: int, end: int) -> int:
     token = 0
     fields = _Fields(data, pos, end)
     while fields.next():
-        if fields.number == 1:
+        if fields.tag == 0x08:
             token = fields.value
     return token
 
@@ -324,11 +328,11 @@ def _parse_go_away(data: bytes, pos: int, end: int) -> GoAway:
     go_away = GoAway()
     fields = _Fields(data, pos, end)
     while fields.next():
-        if fields.number == 1:
+        if fields.tag == 0x08:
             go_away.last_id = fields.value
-        elif fields.number == 2:
+        elif fields.tag == 0x10:
             go_away.code = fields.value & 0xFFFFFFFF
-        elif fields.number == 3:
+        elif fields.tag == 0x1A:
             go_away.reason = _text(fields.content, "the reason to go away")
     return go_away
 

@@ -1,0 +1,394 @@
+"""The Frame written by hand against the Frame of the protobuf library."""
+
+from __future__ import annotations
+
+import random
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from protosocket_rpc.errors import DecodeError, FrameTooLarge
+from protosocket_rpc.raw.varint import decode_varint, encode_varint, varint_size
+from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
+from protosocket_rpc.wire.codec import FrameCodec
+from protosocket_rpc.wire.frame import (
+    MORE_FIELD,
+    OVERSIZED,
+    Frame,
+    GoAway,
+    Settings,
+    Status,
+    body_field,
+    compression_field,
+    credit_field,
+    encode_body_frame,
+    encode_frame,
+    go_away_field,
+    metadata_field,
+    method_field,
+    parse_frame,
+    ping_field,
+    pong_field,
+    settings_field,
+    status_field,
+    timeout_field,
+    trailers_field,
+)
+
+NUMBERS = (0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 2**32, 2**63, 2**64 - 1)
+
+
+def text(rng: random.Random) -> str:
+    return "".join(rng.choices("a/.ä\u20ac\U0001f600\0", k=rng.randrange(12)))
+
+
+def octets(rng: random.Random) -> bytes:
+    return rng.randbytes(rng.choice((0, 1, 5, 127, 128, 300)))
+
+
+def random_message(rng: random.Random, frame_pb2: ModuleType) -> Any:
+    """A protobuf Frame with any of its fields."""
+    some = lambda: rng.random() < 0.4  # noqa: E731  # shorter to read than its uses
+    number = lambda: rng.choice(NUMBERS)  # noqa: E731  # as above
+    message = frame_pb2.Frame(id=number(), code=rng.randrange(3))
+    if some():
+        message.method = text(rng)
+    if some():
+        message.body = octets(rng)
+    if some():
+        message.timeout_us = number()
+    for pairs in (message.metadata, message.trailers):
+        while some():
+            pairs.add(key=text(rng), value=octets(rng))
+    if some():
+        message.status.code = rng.choice((0, 1, 16, 127, 128, 2**31 - 1))
+        message.status.message = text(rng)
+        while some():
+            message.status.details.add(type_url=text(rng), value=octets(rng))
+    if some():
+        message.compression = rng.choice((0, 1, 2, 3, 300))
+    if some():
+        message.credit = number()
+    message.more = some()
+    if some():
+        settings = message.settings
+        settings.max_frame_size = number()
+        settings.max_message_size = number()
+        settings.initial_credit = number()
+        settings.fragments = some()
+        settings.credit = some()
+        settings.ping = some()
+        settings.compression.extend(rng.choices((0, 1, 2, 3, 300), k=rng.randrange(4)))
+        settings.max_metadata_size = number()
+    if some():
+        message.ping.token = number()
+    if some():
+        message.pong.token = number()
+    if some():
+        message.go_away.last_id = number()
+        message.go_away.code = rng.choice((0, 14))
+        message.go_away.reason = text(rng)
+    return message
+
+
+def assert_same(frame: Frame, message: Any) -> None:
+    """Every field of the one is the same field of the other."""
+
+    def optional(name: str) -> Any:
+        return getattr(message, name) if message.HasField(name) else None
+
+    assert frame.id == message.id
+    assert frame.code == message.code
+    assert frame.method == message.method
+    assert frame.body == optional("body")
+    assert frame.timeout_us == message.timeout_us
+    assert (frame.metadata or []) == [(pair.key, pair.value) for pair in message.metadata]
+    assert (frame.trailers or []) == [(pair.key, pair.value) for pair in message.trailers]
+    assert frame.compression == message.compression
+    assert frame.credit == message.credit
+    assert frame.more == message.more
+    for name in ("status", "settings", "go_away"):
+        mine, theirs = getattr(frame, name), optional(name)
+        assert (mine is None) == (theirs is None)
+        if theirs is None:
+            continue
+        for field in theirs.DESCRIPTOR.fields:
+            value = getattr(theirs, field.name)
+            if field.name == "details":
+                value = tuple(detail.SerializeToString() for detail in value)
+            elif field.name == "compression":
+                value = tuple(value)
+            assert getattr(mine, field.name) == value, field.name
+    for name in ("ping", "pong"):
+        theirs = optional(name)
+        assert getattr(frame, name) == (None if theirs is None else theirs.token)
+
+
+def encode(frame: Frame) -> bytes:
+    """A frame with all of its fields, written by the functions of `wire.frame`."""
+    fields = b""
+    if frame.method:
+        fields += method_field(frame.method)
+    if frame.body is not None:
+        fields += body_field(frame.body)
+    if frame.timeout_us:
+        fields += timeout_field(frame.timeout_us)
+    fields += metadata_field(frame.metadata or [])
+    fields += trailers_field(frame.trailers or [])
+    if frame.status is not None:
+        fields += status_field(frame.status)
+    fields += compression_field(frame.compression) + credit_field(frame.credit)
+    if frame.more:
+        fields += MORE_FIELD
+    if frame.settings is not None:
+        fields += settings_field(frame.settings)
+    if frame.ping is not None:
+        fields += ping_field(frame.ping)
+    if frame.pong is not None:
+        fields += pong_field(frame.pong)
+    if frame.go_away is not None:
+        fields += go_away_field(frame.go_away)
+    return encode_frame(frame.id, frame.code, fields)
+
+
+def delimited(message: Any) -> bytes:
+    data = message.SerializeToString()
+    return encode_varint(len(data)) + data
+
+
+class TestVarint:
+    @pytest.mark.parametrize("value", NUMBERS)
+    def test_round_trip(self, value: int) -> None:
+        data = encode_varint(value)
+        assert len(data) == varint_size(value)
+        assert decode_varint(b"?" + data + b"?", 1, 1 + len(data)) == (value, 1 + len(data))
+        for end in range(len(data)):
+            assert decode_varint(data, 0, end) == (0, -1)
+
+    @pytest.mark.parametrize("data", [b"\x80" * 10, b"\xff" * 9 + b"\x02"], ids=bytes.hex)
+    def test_more_than_64_bits_are_broken(self, data: bytes) -> None:
+        with pytest.raises(DecodeError):
+            decode_varint(data, 0, len(data))
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_what_protobuf_writes_is_read(frame_pb2: ModuleType, seed: int) -> None:
+    message = random_message(random.Random(seed), frame_pb2)
+    data = message.SerializeToString()
+    assert_same(parse_frame(b"??" + data + b"\xff\xff", 2, 2 + len(data)), message)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_what_is_written_is_what_protobuf_writes(frame_pb2: ModuleType, seed: int) -> None:
+    message = random_message(random.Random(seed), frame_pb2)
+    data = message.SerializeToString()
+    # Field by field, in the order of their numbers: the same bytes, not just the same meaning.
+    assert encode(parse_frame(data, 0, len(data))) == delimited(message)
+
+
+@pytest.mark.parametrize("before", [b"", method_field("/a.B/C")])
+@pytest.mark.parametrize("after", [b"", timeout_field(500)])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 100_000])
+@pytest.mark.parametrize("id", [1, 127, 128, 2**64 - 1])
+def test_the_frame_with_a_body_is_what_protobuf_writes(
+    frame_pb2: ModuleType, before: bytes, after: bytes, size: int, id: int
+) -> None:
+    message = frame_pb2.Frame(id=id, body=b"b" * size)
+    if before:
+        message.method = "/a.B/C"
+    if after:
+        message.timeout_us = 500
+    assert encode_body_frame(id, before, b"b" * size, after) == delimited(message)
+
+
+def test_an_empty_body_is_a_body() -> None:
+    assert parse_frame(b"\x08\x01", 0, 2).body is None
+    assert parse_frame(b"\x08\x01\x22\x00", 0, 4).body == b""
+
+
+@pytest.mark.parametrize("code", [3, 127, 128, 2**32 - 1])
+def test_a_code_beyond_the_three_is_a_cancel(code: int) -> None:
+    data = b"\x08\x01\x10" + encode_varint(code)
+    assert parse_frame(data, 0, len(data)).code == CANCEL
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"\x80\x01\x05",  # 16, a number
+        b"\x82\x01\x02ab",  # 16, bytes
+        b"\x81\x01" + b"8" * 8,  # 16, fixed64
+        b"\x85\x01" + b"4" * 4,  # 16, fixed32
+        b"\xf8\xff\xff\xff\x0f\x00",  # the largest field number
+        b"\x0a\x01\x05",  # the id, as bytes
+        b"\x20\x07",  # the body, as a number
+        b"\x30\x07",  # metadata, as a number
+        b"\x32\x02\x08\x07",  # metadata whose key is a number
+        b"\x42\x05\x0a\x01x\x10\x05",  # a status whose code is bytes, and its message a number
+        b"\x62\x02\x0a\x00",  # settings whose frame size is bytes
+    ],
+    ids=bytes.hex,
+)
+def test_what_is_not_known_is_skipped_as_protobuf_does(frame_pb2: ModuleType, field: bytes) -> None:
+    data = b"\x08\x07" + field + b"\x22\x01b"
+    frame = parse_frame(data, 0, len(data))
+    assert (frame.id, frame.body) == (7, b"b")
+    assert_same(frame, frame_pb2.Frame.FromString(data))
+
+
+def test_numbers_that_are_not_packed_are_read_too(frame_pb2: ModuleType) -> None:
+    data = b"\x62\x07\x38\x01\x3a\x01\x02\x38\x03"
+    assert_same(parse_frame(data, 0, len(data)), frame_pb2.Frame.FromString(data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x08",  # ends after a tag
+        b"\x08\x80",  # ends in a number
+        b"\x22\x05abc",  # a body that goes on
+        b"\x22\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a body of 2**64 - 1 bytes
+        b"\x1a\x02\xff\xfe",  # a method that is not UTF-8
+        b"\x32\x04\x0a\x02\xff\xfe",  # a metadata key that is not UTF-8
+        b"\x42\x04\x12\x02\xff\xfe",  # a status message that is not UTF-8
+        b"\x32\x02\x0a\x05",  # a metadata key that goes on
+        b"\x42\x01\x08",  # a status that ends after a tag
+        b"\x62\x02\x3a\x01",  # settings that end within a list
+        b"\x62\x03\x3a\x01\x80",  # a list that ends within a number
+        b"\x81\x01123",  # fixed64, cut off
+        b"\x0e\x00",  # wire type 6
+        b"\x0b\x0c",  # a group
+        b"\x88\x00\x05",  # the id, with a tag longer than it need be
+    ],
+    ids=bytes.hex,
+)
+def test_what_is_no_frame_is_broken(data: bytes) -> None:
+    for padding in (b"", b"\x00" * 16, b"\x08" * 16):
+        with pytest.raises(DecodeError):
+            parse_frame(data + padding, 0, len(data))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("frame", "field"), [(b"\x42", b"\x1a\x00"), (b"\x62", b"\x38\x01")], ids=["status", "settings"]
+)
+def test_lists_without_end_take_linear_time(frame: bytes, field: bytes) -> None:
+    # A fraction of a second; in quadratic time, minutes.
+    data = frame + encode_varint(400_000) + field * 200_000
+    parsed = parse_frame(data, 0, len(data))
+    assert len(parsed.status.details if parsed.status else parsed.settings.compression) == 200_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_garbage_raises_nothing_but_what_is_documented(frame_pb2: ModuleType, seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(300):
+        data = bytearray(delimited(random_message(rng, frame_pb2)) * 2)
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(len(data))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 0x22, 0x08))
+        codec = FrameCodec(rng.choice((10, 200, 10_000)))
+        frames: list[Frame] = []
+        try:
+            end = codec.decode(bytes(data), frames)
+        except (DecodeError, FrameTooLarge):
+            continue
+        assert end >= 0
+        assert end >= len(data) or codec.needed() == 0 or codec.needed() > len(data) - end
+
+
+class TestCodec:
+    def stream(self, frame_pb2: ModuleType) -> tuple[bytes, list[Any]]:
+        rng = random.Random(1)
+        messages = [random_message(rng, frame_pb2) for _ in range(4)]
+        return b"".join(map(delimited, messages)), messages
+
+    def decode_in_pieces(self, codec: FrameCodec, pieces: list[bytes]) -> list[Frame]:
+        frames: list[Frame] = []
+        data = b""
+        skip = 0
+        for piece in pieces:
+            if skip >= len(piece):
+                skip -= len(piece)
+                continue
+            data += piece[skip:]
+            skip = 0
+            end = codec.decode(data, frames)
+            skip = max(end - len(data), 0)
+            data = data[end:]
+        assert data == b""
+        assert skip == 0
+        return frames
+
+    def test_every_split_in_two(self, frame_pb2: ModuleType) -> None:
+        data, messages = self.stream(frame_pb2)
+        for cut in range(len(data) + 1):
+            frames = self.decode_in_pieces(FrameCodec(10_000), [data[:cut], data[cut:]])
+            assert len(frames) == len(messages)
+            for frame, message in zip(frames, messages, strict=True):
+                assert_same(frame, message)
+
+    def test_byte_by_byte(self, frame_pb2: ModuleType) -> None:
+        data, messages = self.stream(frame_pb2)
+        pieces = [data[i : i + 1] for i in range(len(data))]
+        frames = self.decode_in_pieces(FrameCodec(10_000), pieces)
+        for frame, message in zip(frames, messages, strict=True):
+            assert_same(frame, message)
+
+    def test_needed_is_exact_once_the_length_is_known(self) -> None:
+        data = encode_body_frame(1, b"", b"x" * 500, b"")
+        codec = FrameCodec(10_000)
+        assert codec.decode(data[:1], []) == 0
+        assert codec.needed() == 0
+        for cut in range(2, len(data)):
+            assert codec.decode(data[:cut], []) == 0
+            assert codec.needed() == len(data)
+
+    @pytest.mark.parametrize("id", [1, 2**64 - 1])
+    @pytest.mark.parametrize("code", [NORMAL, CANCEL, END])
+    @pytest.mark.parametrize("size", [101, 130, 5000])
+    def test_an_oversized_frame_is_told_and_skipped_at_every_split(
+        self, id: int, code: int, size: int
+    ) -> None:
+        large = encode_frame(id, code, body_field(b"x" * (size - 20)).ljust(size, b"?"))
+        small = encode_frame(5, NORMAL, b"")
+        data = small + large + small
+        for cut in range(min(len(data), 200)):
+            codec = FrameCodec(100)
+            frames = self.decode_in_pieces(codec, [data[:cut], data[cut:]])
+            assert [frame.id for frame in frames] == [5, id, 5]
+            assert frames[1].code == (code or OVERSIZED)
+            assert frames[1].announced == decode_varint(large, 0, len(large))[0]
+
+    def test_an_oversized_frame_is_not_held(self) -> None:
+        codec = FrameCodec(100)
+        head = encode_varint(10**9) + b"\x08\x07\x22" + encode_varint(10**9 - 9) + b"x" * 30
+        frames: list[Frame] = []
+        assert codec.decode(head, frames) == 10**9 + 5  # beyond what there is: a skip
+        assert frames[0].id == 7
+        assert frames[0].announced == 10**9
+
+    @pytest.mark.parametrize("fields", [b"\x22\x7f", b"\x10\x02", b"\x08\x00"], ids=bytes.hex)
+    def test_an_oversized_frame_without_id_ends_the_connection(self, fields: bytes) -> None:
+        data = b"\xff\x01" + fields + b"x" * 40
+        with pytest.raises(FrameTooLarge, match="255 bytes for the connection itself"):
+            FrameCodec(100).decode(data, [])
+
+    def test_a_frame_of_exactly_the_limit_is_accepted(self) -> None:
+        data = encode_frame(1, NORMAL, body_field(b"x" * 96))
+        assert data[0] == 100
+        frames: list[Frame] = []
+        FrameCodec(100).decode(data, frames)
+        FrameCodec(99).decode(data, frames)
+        assert [frame.code for frame in frames] == [NORMAL, OVERSIZED]
+
+
+def test_repr_is_made_for_logs() -> None:
+    frame = Frame()
+    frame.id, frame.code, frame.method, frame.body = 7, END, "/a.B/C", b"xyz"
+    frame.metadata = [("k", b"v")]
+    frame.status = Status()
+    frame.status.code = 5
+    frame.settings = Settings()
+    frame.go_away = GoAway()
+    assert repr(frame) == ("<Frame #7 END /a.B/C body=3B metadata=1 status=5 settings go_away>")
