@@ -58,10 +58,11 @@ def bind(target: str, *, reuse_port: bool = False) -> Binding:
     sockets: list[socket.socket] = []
     port = address.port
     try:
-        for family, _, _, _, where in socket.getaddrinfo(
+        for family, _, protocol, _, where in socket.getaddrinfo(
             address.host or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            # Named, or asyncio does not know that TCP_NODELAY is to be set on what it accepts.
+            sock = socket.socket(family, socket.SOCK_STREAM, protocol)
             sockets.append(sock)
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
