@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -85,7 +86,8 @@ async def server_process(*arguments: str | Path, ready: str) -> AsyncIterator[Se
     """Run ``python arguments...`` until the block ends.
 
     The block starts once a line of its standard output matches `ready`. At its end the process is
-    told to terminate, unless it has ended by itself, and must exit with 0 or by that signal.
+    told to terminate, unless it has ended already, and must exit with 0, by that signal, or by the
+    SIGKILL that the test sent.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -107,7 +109,7 @@ async def server_process(*arguments: str | Path, ready: str) -> AsyncIterator[Se
         if process.returncode is None:
             process.terminate()
         await process.stdout.read()
-        assert await process.wait() in (0, -15)
+        assert await process.wait() in (0, -signal.SIGTERM, -signal.SIGKILL)
     finally:
         if process.returncode is None:
             process.kill()
