@@ -1,25 +1,59 @@
-# Everything that a clone needs is set up by the targets themselves, in .venv.
+# `make demo` and `make test` set up what they need in .venv and .tox, once.
 
-PYTHON ?= python3
+# The first Python on the machine that is new enough; `make PYTHON=...` takes another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format generate bench bench-quick clean
+# Pythons that pyenv has, but does not offer: tox looks for interpreters on the path.
+space := $(subst ,, )
+export PATH := $(PATH):$(subst $(space),:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
+
+.PHONY: demo test lint test-others bench bench-quick format clean
 
 demo: $(VENV)/.ready
-	$(BIN)/python -m examples.demo
+	@$(BIN)/python -m examples.demo
 
-test: $(VENV)/.ready
+# The default Python comes last, so that its count of tests does.
+test: lint test-others
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+
+test-others: $(VENV)/.ready
+	TOX_SKIP_ENV=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+		$(BIN)/tox run-parallel --parallel-no-spinner
+
+bench: $(VENV)/.ready-bench
+	$(BIN)/python -m benchmarks full
+
+bench-quick: $(VENV)/.ready-bench
+	$(BIN)/python -m benchmarks quick
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 $(VENV)/.ready: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[codegen,msgpack]" --group dev
-	touch $@
+	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { \
+		echo "Python 3.10 or later is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+		echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; \
+		exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -qq --editable ".[codegen,msgpack]" --group dev
+	@touch $@
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(BIN)/python -m pip install -qq --group bench
+	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ from protoc_plugin import generate
 from protoc_plugin.compiler import compile_descriptors
 from protoc_plugin.settings import Settings
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.toolchain]
 
 # How many protos and how many methods a package has at least.
 SOURCES = {

@@ -15,7 +15,7 @@ from codegen.regenerate import CASES, HERE, ROOT, options_of
 from protoc_plugin import generate
 
 # The first run of a checker reads its stubs of the standard library.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.toolchain]
 
 # What betterproto2 writes is not strict, and names that are keywords leave a .pyi without types.
 _NOT_OURS = (
