@@ -93,7 +93,7 @@ def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
     """
     with tempfile.TemporaryDirectory() as folder:
         descriptors = Path(folder) / "descriptors.pb"
-        _protoc(
+        warnings = _protoc(
             descriptors.parent,
             *(f"-I{_shown(root)}" for root in (*inputs.roots, *_extra_roots())),
             "--include_imports",
@@ -101,6 +101,7 @@ def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
             f"--descriptor_set_out={descriptors}",
             *map(_shown, inputs.files),
         )
+        sys.stderr.write(warnings)
         protos = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
         own = [proto.name for proto in protos if not _is_installed(proto.name, inputs.roots)]
         return compile_descriptors(descriptors, own, settings)
@@ -162,8 +163,8 @@ def _betterproto2(
     }
 
 
-def _protoc(folder: Path, *arguments: str) -> None:
-    """Runs grpcio-tools' protoc; its warnings go to stderr."""
+def _protoc(folder: Path, *arguments: str) -> str:
+    """Runs grpcio-tools' protoc, and returns what it said."""
     if find_spec("grpc_tools") is None:
         raise GenerationError("protoc is missing: pip install protosocket-rpc[codegen]")
     # Thousands of files are more than a command line takes.
@@ -185,10 +186,7 @@ def _protoc(folder: Path, *arguments: str) -> None:
     )
     if done.returncode:
         raise ProtocError(done.stderr.strip() or f"protoc: exit code {done.returncode}")
-    # Plugins talk about their work there, too.
-    sys.stderr.writelines(
-        line for line in done.stderr.splitlines(keepends=True) if "warning: " in line
-    )
+    return done.stderr
 
 
 def _shown(path: Path) -> str:

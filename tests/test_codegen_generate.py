@@ -286,6 +286,16 @@ def test_errors_in_a_proto_are_protocs_own(
     assert not (project / "gen").exists()
 
 
+def test_warnings_are_protocs_own_and_come_once(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, {"p/a.proto": 'syntax = "proto3"; import "google/protobuf/empty.proto";'})
+    assert generate.main(["p", "--out", "gen"]) == 0
+    shown = capsys.readouterr().err
+    assert shown.startswith("p/a.proto:1:20: warning: Import google/protobuf/empty.proto is unused")
+    assert shown.count("\n") == 1
+
+
 def test_watching_writes_anew_when_a_proto_changes(project: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "protoc_plugin.cli", "generate", "protos", "--out=gen", "--watch"],
