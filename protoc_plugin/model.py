@@ -126,6 +126,11 @@ class File:
     services: tuple[Service, ...]
 
     @property
+    def basename(self) -> str:
+        """The last part of the stem."""
+        return self.stem.rpartition("/")[2]
+
+    @property
     def methods(self) -> tuple[Method, ...]:
         """The methods of all services."""
         return tuple(method for service in self.services for method in service.methods)

@@ -1,0 +1,103 @@
+"""Templates of the user's: added, replaced, and wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from codegen.regenerate import HERE, ROOT, protoc
+
+from protoc_plugin import model
+
+HELLOWORLD = HERE / "helloworld"
+
+
+def run(templates: Path, out: Path) -> str:
+    """What protoc has to say when the plugin uses these templates."""
+    out.mkdir(exist_ok=True)
+    done = protoc(
+        f"--protosocket_out=templates={templates}:{out}", "helloworld.proto", cwd=HELLOWORLD
+    )
+    error: str = done.stderr
+    assert (done.returncode == 0) == (error == "")
+    return error
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    return folder
+
+
+def write(templates: Path, name: str, text: str) -> None:
+    (templates / name).write_text(text)
+
+
+def test_a_template_is_added(templates: Path, tmp_path: Path) -> None:
+    write(templates, "{file}.md.j2", "{% for each in file.methods %}{{ each.path }}\n{% endfor %}")
+    assert run(templates, tmp_path / "out") == ""
+    assert (tmp_path / "out" / "helloworld.md").read_text().split() == [
+        "/helloworld.Greeter/SayHello",
+        "/helloworld.Greeter/SayHelloInEveryLanguage",
+        "/helloworld.Greeter/GreetAll",
+        "/helloworld.Greeter/Greet",
+    ]
+    name = "helloworld_protosocket.py"
+    text = (tmp_path / "out" / name).read_text()
+    assert text.split("\n")[3:] == (HELLOWORLD / "out" / name).read_text().split("\n")[3:]
+
+
+def test_a_template_can_be_for_each_service(templates: Path, tmp_path: Path) -> None:
+    write(templates, "{file}_{service}.txt.j2", "{{ service.full_name }} in {{ file.name }}")
+    assert run(templates, tmp_path / "out") == ""
+    text = (tmp_path / "out" / "helloworld_greeter.txt").read_text()
+    assert text == "helloworld.Greeter in helloworld.proto"
+
+
+def test_a_part_of_the_built_in_template_is_replaced(templates: Path, tmp_path: Path) -> None:
+    write(templates, "_servicer.py.j2", '{% include "builtin/_servicer.py.j2" %}\n\nMINE = True\n')
+    assert run(templates, tmp_path / "out") == ""
+    text = (tmp_path / "out" / "helloworld_protosocket.py").read_text()
+    assert "class GreeterServicer:" in text
+    assert text.endswith("\n\nMINE = True\n")
+    assert not (tmp_path / "out" / "_servicer.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("\n{{ file.nme }}", ":2: 'protoc_plugin.model.File object' has no attribute 'nme'"),
+        ("{{ fle }}", ":1: 'fle' is undefined"),
+        ("{% for %}", ":1: Expected an expression, got 'end of statement block'"),
+        ("{{ 1 / 0 }}", ":1: division by zero"),
+        ('{% include "none.j2" %}', ":1: none.j2"),
+    ],
+)
+def test_a_wrong_template_is_one_line(
+    text: str, error: str, templates: Path, tmp_path: Path
+) -> None:
+    write(templates, "{file}.txt.j2", text)
+    shown = run(templates, tmp_path / "out")
+    assert shown == f"--protosocket_out: {templates / '{file}.txt.j2'}{error}\n"
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_python_that_is_none_is_refused(templates: Path, tmp_path: Path) -> None:
+    write(templates, "{file}_mine.py.j2", "\nclass :\n")
+    assert run(templates, tmp_path / "out") == (
+        "--protosocket_out: helloworld_mine.py:2: the template wrote invalid Python:"
+        " invalid syntax (<unknown>, line 2)\n"
+    )
+
+
+@pytest.mark.parametrize("kind", [model.File, model.Service, model.Method, model.Message])
+def test_the_document_tells_of_every_field(kind: type) -> None:
+    assert dataclasses.is_dataclass(kind)
+    document = (ROOT / "docs" / "templates.md").read_text()
+    section = document.partition(f"\n### `{kind.__name__.lower()}`")[2].partition("\n##")[0]
+    properties = {name for name, value in vars(kind).items() if isinstance(value, property)}
+    for name in {field.name for field in dataclasses.fields(kind)} | properties:
+        assert f"`{name}`" in section, f"{kind.__name__}.{name}"
+    assert f"model version {model.VERSION}" in document
