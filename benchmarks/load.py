@@ -7,15 +7,15 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from benchmarks.histogram import Histogram
 from benchmarks.work import BURN_MICROSECONDS, LARGE_BYTES, Work
 
-_TICK_SECONDS = 0.001
-_DRAIN_SECONDS = 2.0
-_HOLD_MILLISECONDS = 4000
-_SETTLE_SECONDS = 2.0
+TICK_SECONDS = 0.001
+DRAIN_SECONDS = 2.0
+HOLD_MILLISECONDS = 4000
+SETTLE_SECONDS = 2.0
 _CONNECTS_AT_ONCE = 50  # well below any server's listen backlog
 
 clock = time.perf_counter_ns
@@ -35,6 +35,10 @@ class Client(Protocol):
 
     def unary(self, method: str, work: Work) -> Unary:
         """`method` is Unary, Hold or Burn; `work` says what the call carries."""
+
+
+class StreamClient(Client, Protocol):
+    """What it implements besides, if it has streams."""
 
     async def server_stream(self, count: int, size: int) -> int:
         """Receives `count` messages of `size` bytes; returns how many came."""
@@ -162,10 +166,10 @@ async def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> R
             running.add(task)
             task.add_done_callback(ended)
             sent += 1
-        await asyncio.sleep(_TICK_SECONDS)
+        await asyncio.sleep(TICK_SECONDS)
     elapsed = clock() - begin
     if running:
-        _, late = await asyncio.wait(running, timeout=_DRAIN_SECONDS)
+        _, late = await asyncio.wait(running, timeout=DRAIN_SECONDS)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
@@ -188,7 +192,7 @@ def due_calls(elapsed: int, interval: float) -> int:
 async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Result:
     """Streams of equal length one after the other; enough messages in each that opening and
     closing it hardly counts."""
-    least = max(20, min(500, (1 << 20) // work.size))
+    least = least_messages(work.size)
 
     async def stream(number: int, count: int) -> None:
         call = getattr(clients[number % len(clients)], work.kind)
@@ -217,7 +221,13 @@ async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Res
     return Result(messages, (clock() - begin) / 1e9)
 
 
+def least_messages(size: int) -> int:
+    """Of a stream that is opened to learn how long a message takes."""
+    return max(20, min(500, (1 << 20) // size))
+
+
 async def _ping_pong(work: Work, clients: Sequence[Client], seconds: float) -> Result:
+    streaming = cast(Sequence[StreamClient], clients)
     latencies: list[int] = []
     begin = clock()
     end = begin + int(seconds * 1e9)
@@ -237,7 +247,7 @@ async def _ping_pong(work: Work, clients: Sequence[Client], seconds: float) -> R
 
     await asyncio.gather(
         *(
-            clients[number % len(clients)].ping_pong(work.size, stopwatch())
+            streaming[number % len(clients)].ping_pong(work.size, stopwatch())
             for number in range(work.concurrency)
         )
     )
@@ -251,16 +261,16 @@ async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> R
     await invoke(request(1))
     event("begin")
     calls = [
-        asyncio.ensure_future(invoke(request(_HOLD_MILLISECONDS))) for _ in range(work.concurrency)
+        asyncio.ensure_future(invoke(request(HOLD_MILLISECONDS))) for _ in range(work.concurrency)
     ]
-    await asyncio.sleep(_SETTLE_SECONDS)
+    await asyncio.sleep(SETTLE_SECONDS)
     event("end")
     early = sum(call.done() for call in calls)
     for call in calls:
         call.cancel()
     await asyncio.wait(calls)
     await client.close()
-    return Result(work.concurrency, _SETTLE_SECONDS, unanswered=early)
+    return Result(work.concurrency, SETTLE_SECONDS, unanswered=early)
 
 
 async def _idle(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
@@ -310,8 +320,10 @@ async def _background(work: Work, client: Client) -> AsyncIterator[list[int]]:
         request, invoke = client.unary("Unary", Work(size=LARGE_BYTES))
         number = 1
 
+    stopped = False
+
     async def repeat() -> None:
-        while True:
+        while not stopped:
             await invoke(request(number))
             count[0] += 1
 
@@ -319,7 +331,5 @@ async def _background(work: Work, client: Client) -> AsyncIterator[list[int]]:
     try:
         yield count
     finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
+        stopped = True
+        await task

@@ -165,6 +165,9 @@ def generate(name: str, protoc: tuple[str, ...], tools: Path) -> Path:
     (out / "wide.proto").write_text(wide.proto())
     here = Path(sys.executable).parent
     arguments = [argument.format(out=out, bin=tools, here=here) for argument in protoc]
+    for argument in arguments:
+        if "_out=" in argument:
+            Path(argument.rpartition("=")[2].rpartition(":")[2]).mkdir(exist_ok=True)
     sources = (PROTO / "echo.proto").read_bytes()
     key = hashlib.sha256(sources + repr(arguments).encode()).hexdigest()
     stamp = out / "generated"

@@ -25,6 +25,23 @@ _PROTOSOCKET = PythonPeer(
     ),
 )
 
+_BYTES = ("tls", "unix")
+
+_CONNECT = PythonPeer(
+    "connect-py, granian",
+    UNARY | STREAMS | {"tls", "interceptor"},
+    module="connect_granian",
+    requirements=("connectrpc", "granian[uvloop]", "uvloop"),
+    imports="connectrpc.client, connectrpc.server, protobuf",
+    tools=("protoc-gen-connectrpc", "protoc-gen-py"),
+    protoc=(
+        "--plugin=protoc-gen-py={bin}/protoc-gen-py",
+        "--py_out={out}/connect_stubs",
+        "--plugin=protoc-gen-connectrpc={bin}/protoc-gen-connectrpc",
+        "--connectrpc_out={out}/connect_stubs",
+    ),
+)
+
 PEERS: list[Peer] = [
     _PROTOSOCKET,
     replace(_PROTOSOCKET, name=PURE, settings=(("PROTOSOCKET_PURE", "1"),)),
@@ -35,6 +52,47 @@ PEERS: list[Peer] = [
         requirements=("grpcio", "protobuf", "uvloop"),
         imports="grpc.aio, google.protobuf.message",
         protoc=("--python_out={out}", "--grpc_python_out={out}"),
+    ),
+    PythonPeer(
+        "grpcio, threads",
+        UNARY | STREAMS | SETUPS,
+        module="grpc_threads",
+        requirements=("grpcio", "protobuf"),
+        imports="grpc, google.protobuf.message",
+        protoc=("--python_out={out}", "--grpc_python_out={out}"),
+    ),
+    PythonPeer(
+        "grpclib",
+        UNARY | STREAMS | SETUPS,
+        module="grpclib_peer",
+        requirements=("grpclib", "protobuf", "uvloop"),
+        imports="grpclib.client, grpclib.server, google.protobuf.message",
+        protoc=(
+            "--python_out={out}",
+            "--plugin=protoc-gen-grpclib_python={bin}/protoc-gen-grpclib_python",
+            "--grpclib_python_out={out}",
+        ),
+    ),
+    _CONNECT,
+    replace(
+        _CONNECT,
+        name="connect-py, pyvoy",
+        module="connect_pyvoy",
+        requirements=("connectrpc", "pyvoy", "uvloop"),
+    ),
+    PythonPeer(
+        "pycapnp",
+        frozenset({"unary", "size", "connections", "open", "burn", "large", "costs", *_BYTES}),
+        module="capnp_peer",
+        requirements=("pycapnp",),
+        imports="capnp",
+    ),
+    PythonPeer(
+        "thriftpy2",
+        frozenset({"unary", "size", "open", "burn", *_BYTES}),
+        module="thrift_peer",
+        requirements=("thriftpy2", "uvloop"),
+        imports="thriftpy2.contrib.aio.client",
     ),
     NativePeer(
         "gRPC C++",
@@ -55,5 +113,11 @@ PEERS: list[Peer] = [
         module="uvloop_echo",
         requirements=("uvloop",),
         imports="uvloop",
+    ),
+    NativePeer(
+        "C echo",
+        frozenset({"unary", "unix"}),
+        directory="c",
+        commands=("make", "cc"),
     ),
 ]

@@ -1,10 +1,9 @@
-"""What the asyncio peers have in common: the loop, the two processes, the echo messages."""
+"""What the asyncio peers have in common: the loop and the two processes."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ import uvloop
 
 from benchmarks import load
 from benchmarks.client import answer, event
-from benchmarks.work import TEXT, Endpoint, Work
+from benchmarks.work import Endpoint
 
 
 def drive(client: Callable[[Endpoint], Awaitable[load.Client]], endpoint: Endpoint) -> None:
@@ -37,22 +36,3 @@ def serve_forever(start: Callable[[], Coroutine[Any, Any, object]]) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(main())
-
-
-def payload(size: int) -> bytes:
-    return (bytes(range(256)) * (size // 256 + 1))[:size]
-
-
-def echo_request(echo: Any, work: Work) -> Callable[[int], Any]:
-    """Makes the message with a given number; `echo` is the generated class."""
-    if work.size == len(TEXT):
-        return lambda number: echo(text=TEXT, number=number)
-    body = payload(work.size)
-    return lambda number: echo(number=number, payload=body)
-
-
-def burn(microseconds: int) -> None:
-    """Uses that much CPU time of the calling thread, holding the interpreter's lock."""
-    end = time.thread_time_ns() + microseconds * 1000
-    while time.thread_time_ns() < end:
-        pass

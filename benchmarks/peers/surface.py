@@ -10,7 +10,7 @@ from typing import Any
 import echo_pb2
 
 from benchmarks.load import Unary
-from benchmarks.peers.asyncio_peer import burn, echo_request, payload
+from benchmarks.peers.messages import burn, echo_request, payload
 from benchmarks.work import DEADLINE_SECONDS, METADATA, Work
 
 

@@ -7,7 +7,6 @@ for each that came back, from the protocol's callback: no futures, no tasks, no 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import cast
 
@@ -17,6 +16,7 @@ from benchmarks.client import answer, event
 from benchmarks.histogram import Histogram
 from benchmarks.load import Result, clock
 from benchmarks.peers import asyncio_peer
+from benchmarks.peers.tls import client_tls, server_tls
 from benchmarks.work import Endpoint, Work
 
 _ENVELOPE_BYTES = 13
@@ -72,21 +72,18 @@ class Driver(asyncio.Protocol):
             self._done.set_exception(exc or ConnectionResetError("the server closed"))
 
 
-def _client_tls(endpoint: Endpoint) -> ssl.SSLContext | None:
-    return ssl.create_default_context(cafile=endpoint.tls / "ca.pem") if endpoint.tls else None
-
-
 def drive(endpoint: Endpoint) -> None:
     loop = uvloop.new_event_loop()
 
     async def perform(work: Work) -> Result:
-        tls = _client_tls(endpoint)
         if endpoint.unix_path:
             _, driver = await loop.create_unix_connection(Driver, endpoint.unix_path)
         else:
+            tls = client_tls(endpoint)
             _, driver = await loop.create_connection(Driver, endpoint.host, endpoint.port, ssl=tls)
         try:
-            await driver.run(work, work.warmup)
+            if work.warmup:
+                await driver.run(work, work.warmup)
             event("begin")
             result = await driver.run(work, work.seconds)
             event("end")
@@ -101,11 +98,7 @@ async def _listen(endpoint: Endpoint) -> asyncio.AbstractServer:
     loop = asyncio.get_running_loop()
     if endpoint.unix_path:
         return await loop.create_unix_server(Echo, endpoint.unix_path)
-    tls = None
-    if endpoint.tls:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(endpoint.tls / "cert.pem", endpoint.tls / "key.pem")
-    return await loop.create_server(Echo, endpoint.host, endpoint.port, ssl=tls)
+    return await loop.create_server(Echo, endpoint.host, endpoint.port, ssl=server_tls(endpoint))
 
 
 def serve(endpoint: Endpoint) -> None:
