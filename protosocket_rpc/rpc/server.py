@@ -73,9 +73,7 @@ class ConnectionService(Generic[Request, Response]):
 
 
 # Makes the service of a connection that was accepted. A class will do.
-ServiceFactory = Callable[
-    [Connection[Envelope[Request], Response]], ConnectionService[Request, Response]
-]
+ServiceFactory = Callable[[Connection[Any, Any]], ConnectionService[Request, Response]]
 
 
 async def serve(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgpack
-
 from protosocket_rpc import raw, rpc
-from protosocket_rpc.errors import DecodeError
+from protosocket_rpc.raw.codecs import MessagePackCodec
 
 NORMAL, CANCEL, END = 0, 1, 2
 
@@ -49,33 +46,23 @@ NOTES = NoteType()
 
 
 class NoteCodec:
-    """A length in four bytes, then ``[id, code, text]`` as MessagePack."""
+    """A note is the MessagePack document ``[id, code, text]``."""
 
     def __init__(self) -> None:
-        self._needed = 0
+        self._documents = MessagePackCodec(max_message_size=16 * 1024 * 1024)
 
     def decode(self, data: bytes, messages: list[Note]) -> int:
-        pos = 0
-        while len(data) - pos >= 4:
-            (length,) = struct.unpack_from(">I", data, pos)
-            if len(data) - pos < 4 + length:
-                self._needed = 4 + length
-                return pos
-            try:
-                id, code, text = msgpack.unpackb(data[pos + 4 : pos + 4 + length])
-            except (ValueError, TypeError, msgpack.UnpackException) as error:
-                raise DecodeError(f"not a note: {error}") from error
-            messages.append(Note(text, id, code))
-            pos += 4 + length
-        self._needed = 0
-        return pos
+        documents: list[list[Any]] = []
+        try:
+            return self._documents.decode(data, documents)
+        finally:
+            messages += [Note(text, id, code) for id, code, text in documents]
 
     def needed(self) -> int:
-        return self._needed
+        return self._documents.needed()
 
     def encode(self, message: Note) -> bytes:
-        body = msgpack.packb([message.id, message.code, message.text])
-        return struct.pack(">I", len(body)) + body
+        return self._documents.encode([message.id, message.code, message.text])
 
 
 class Notes(rpc.ConnectionService[Note, Note]):

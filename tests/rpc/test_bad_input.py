@@ -13,11 +13,13 @@ from support import wait_until
 
 from protosocket_rpc.errors import ConnectionClosed, DecodeError, FrameTooLarge, ProtocolError
 from protosocket_rpc.raw import Limits
+from protosocket_rpc.raw.codecs import MessagePackCodec
 
 LIMITS = Limits(max_buffer=64 * 1024)
-GARBAGE = b"\0\0\0\1\xc1"
-TOO_LARGE = b"\0\1\0\0"  # a length of 65536, and its own four bytes
-ABSURD = b"\xff\xff\xff\xff"
+GARBAGE = b"\xce\0\0\0\1\xc1"
+NO_LENGTH = b"GET / HTTP/1.1"
+TOO_LARGE = b"\xce\0\1\0\0"  # a length of 65536, and its own five bytes
+ABSURD = b"\xce\xff\xff\xff\xff"
 
 encode = NoteCodec().encode
 
@@ -38,7 +40,12 @@ async def stranger(target: str) -> AsyncIterator[tuple[asyncio.StreamReader, asy
 
 @pytest.mark.parametrize(
     ("data", "error"),
-    [(GARBAGE, DecodeError), (TOO_LARGE, FrameTooLarge), (ABSURD, FrameTooLarge)],
+    [
+        (GARBAGE, DecodeError),
+        (NO_LENGTH, DecodeError),
+        (TOO_LARGE, FrameTooLarge),
+        (ABSURD, FrameTooLarge),
+    ],
 )
 async def test_bad_bytes_end_their_connection_alone(
     data: bytes, error: type[Exception], caplog: pytest.LogCaptureFixture
@@ -76,7 +83,12 @@ async def test_bad_bytes_end_their_connection_alone(
 
 @pytest.mark.parametrize(
     ("data", "error"),
-    [(GARBAGE, DecodeError), (TOO_LARGE, FrameTooLarge), (ABSURD, FrameTooLarge)],
+    [
+        (GARBAGE, DecodeError),
+        (NO_LENGTH, DecodeError),
+        (TOO_LARGE, FrameTooLarge),
+        (ABSURD, FrameTooLarge),
+    ],
 )
 async def test_bad_bytes_from_a_server_are_a_protocol_error(
     data: bytes, error: type[Exception]
@@ -134,11 +146,7 @@ async def test_a_message_type_that_fails_ends_its_connection_alone(
 ) -> None:
     """The user's own code runs for every message: its defects are logged as such."""
     async with serving(echo) as server, stranger(server.rpc.target) as (reader, writer):
-        # An id that is not a number, which makes the comparison of the code fail.
-        import msgpack
-
-        body = msgpack.packb([1, "code", "text"])
-        writer.write(len(body).to_bytes(4, "big") + body)
+        writer.write(MessagePackCodec().encode([1, "a code that is no number", "text"]))
         assert await reader.read() == b""
         assert isinstance(await server.services[0].closed, TypeError)
     (record,) = caplog.records

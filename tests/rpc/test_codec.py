@@ -53,7 +53,7 @@ def test_every_way_to_split_the_bytes() -> None:
 def test_what_precedes_broken_bytes_is_delivered() -> None:
     envelopes: list[Envelope[Note]] = []
     with pytest.raises(DecodeError):
-        codec().decode(NoteCodec().encode(Note("a", 1)) + b"\0\0\0\1\xc1", envelopes)
+        codec().decode(NoteCodec().encode(Note("a", 1)) + b"\xce\0\0\0\1\xc1", envelopes)
     assert [envelope.message.text for envelope in envelopes] == ["a"]
 
 

@@ -569,7 +569,7 @@ async def test_a_lost_connection_ends_every_rpc_with_its_cause() -> None:
         peer.say("item", id=2)
         await wait_until(lambda: stream._rpc.readable)
         # Cut off in the middle of a message.
-        peer.connection.write(b"\0\0\0\x10half of")
+        peer.connection.write(b"\xce\0\0\0\x10half of")
         peer.connection.close()
         with pytest.raises(ConnectionClosed) as caught:
             await unary

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
-from rpc.notes import CANCEL, Note, client_and_peer, connect, peer_of, serving
+from rpc.notes import CANCEL, Note, NoteCodec, client_and_peer, connect, peer_of, serving
 from support import wait_until
 
 from protosocket_rpc.errors import ConnectionClosed
@@ -64,7 +64,9 @@ async def test_small_messages_count_for_more_than_their_bytes() -> None:
         stream = client.stream(Note())
         session = client._session
         await wait_until(lambda: session._paused)
-        assert len(stream._rpc._unread) < (100 * KIB + ONE_READ) / len("\0\0\0\5\x93\1\0\xa0") / 4
+        assert (
+            len(stream._rpc._unread) < (100 * KIB + ONE_READ) / len(NoteCodec().encode(Note())) / 4
+        )
         stream.cancel()
 
 
