@@ -7,33 +7,24 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from wire.frames import assert_same, delimited, encode
 
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
 from protosocket_rpc.raw.varint import decode_varint, encode_varint, varint_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.wire.codec import FrameCodec
 from protosocket_rpc.wire.frame import (
-    MORE_FIELD,
     OVERSIZED,
     Frame,
     GoAway,
     Settings,
     Status,
     body_field,
-    compression_field,
-    credit_field,
     encode_body_frame,
     encode_frame,
-    go_away_field,
-    metadata_field,
     method_field,
     parse_frame,
-    ping_field,
-    pong_field,
-    settings_field,
-    status_field,
     timeout_field,
-    trailers_field,
 )
 
 NUMBERS = (0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 2**32, 2**63, 2**64 - 1)
@@ -90,71 +81,6 @@ def random_message(rng: random.Random, frame_pb2: ModuleType) -> Any:
         message.go_away.code = rng.choice((0, 14))
         message.go_away.reason = text(rng)
     return message
-
-
-def assert_same(frame: Frame, message: Any) -> None:
-    """Every field of the one is the same field of the other."""
-
-    def optional(name: str) -> Any:
-        return getattr(message, name) if message.HasField(name) else None
-
-    assert frame.id == message.id
-    assert frame.code == message.code
-    assert frame.method == message.method
-    assert frame.body == optional("body")
-    assert frame.timeout_us == message.timeout_us
-    assert (frame.metadata or []) == [(pair.key, pair.value) for pair in message.metadata]
-    assert (frame.trailers or []) == [(pair.key, pair.value) for pair in message.trailers]
-    assert frame.compression == message.compression
-    assert frame.credit == message.credit
-    assert frame.more == message.more
-    for name in ("status", "settings", "go_away"):
-        mine, theirs = getattr(frame, name), optional(name)
-        assert (mine is None) == (theirs is None)
-        if theirs is None:
-            continue
-        for field in theirs.DESCRIPTOR.fields:
-            value = getattr(theirs, field.name)
-            if field.name == "details":
-                value = tuple(detail.SerializeToString() for detail in value)
-            elif field.name == "compression":
-                value = tuple(value)
-            assert getattr(mine, field.name) == value, field.name
-    for name in ("ping", "pong"):
-        theirs = optional(name)
-        assert getattr(frame, name) == (None if theirs is None else theirs.token)
-
-
-def encode(frame: Frame) -> bytes:
-    """A frame with all of its fields, written by the functions of `wire.frame`."""
-    fields = b""
-    if frame.method:
-        fields += method_field(frame.method)
-    if frame.body is not None:
-        fields += body_field(frame.body)
-    if frame.timeout_us:
-        fields += timeout_field(frame.timeout_us)
-    fields += metadata_field(frame.metadata or [])
-    fields += trailers_field(frame.trailers or [])
-    if frame.status is not None:
-        fields += status_field(frame.status)
-    fields += compression_field(frame.compression) + credit_field(frame.credit)
-    if frame.more:
-        fields += MORE_FIELD
-    if frame.settings is not None:
-        fields += settings_field(frame.settings)
-    if frame.ping is not None:
-        fields += ping_field(frame.ping)
-    if frame.pong is not None:
-        fields += pong_field(frame.pong)
-    if frame.go_away is not None:
-        fields += go_away_field(frame.go_away)
-    return encode_frame(frame.id, frame.code, fields)
-
-
-def delimited(message: Any) -> bytes:
-    data = message.SerializeToString()
-    return encode_varint(len(data)) + data
 
 
 class TestVarint:
