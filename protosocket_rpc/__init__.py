@@ -20,7 +20,7 @@ from protosocket_rpc.errors import (
 from protosocket_rpc.metadata import Metadata, MetadataLike
 from protosocket_rpc.service.call import StreamUnaryCall, UnaryUnaryCall
 from protosocket_rpc.service.channel import Channel, insecure_channel, secure_channel
-from protosocket_rpc.service.connector import ChannelConnectivity
+from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConnectivity
 from protosocket_rpc.service.context import EOF, ServicerContext, unimplemented
 from protosocket_rpc.service.current import detached
 from protosocket_rpc.service.descriptor import (
@@ -50,6 +50,7 @@ __all__ = [
     "CallOptions",
     "Channel",
     "ChannelConnectivity",
+    "ClientConnectivity",
     "ConnectionClosed",
     "DecodeError",
     "FrameTooLarge",

@@ -1,6 +1,6 @@
 """The raw protosocket: a connection, a codec and a reactor. No ids, no RPC."""
 
-from protosocket_rpc.raw.address import Address, parse_address
+from protosocket_rpc.raw.address import Address, parse_address, parse_addresses
 from protosocket_rpc.raw.binding import Binding, bind
 from protosocket_rpc.raw.codec import Codec, CodecPair, Decoder, Encoder
 from protosocket_rpc.raw.connection import Connection
@@ -22,5 +22,6 @@ __all__ = [
     "bind",
     "connect",
     "parse_address",
+    "parse_addresses",
     "serve",
 ]

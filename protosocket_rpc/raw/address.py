@@ -26,6 +26,23 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def parse_addresses(target: str) -> tuple[Address, ...]:
+    """Read a target that may name several servers: ``a:1,b:2`` or ``ipv4:1.2.3.4:1,5.6.7.8:2``.
+
+    The forms of `parse_address`, with commas between the parts behind the scheme.
+
+    Raises:
+        ValueError: the target, or a part of it, has none of these forms.
+    """
+    scheme, colon, rest = target.partition(":")
+    if "," not in target or (colon and scheme in ("unix", "unix-abstract")):
+        return (parse_address(target),)
+    if not colon or scheme not in ("dns", "ipv4", "ipv6"):
+        scheme, rest = "", target
+    prefix = f"{scheme}:" if scheme else ""
+    return tuple([parse_address(prefix + part.strip()) for part in rest.split(",")])
+
+
 def parse_address(target: str) -> Address:
     """Read a target in one of gRPC's name forms.
 

@@ -44,6 +44,7 @@ class Connection(Generic[Inbound, Outbound]):
         flush_every: the number of messages after which queued output is written out at once.
             Follows the traffic; a reactor that knows better (how many answers it expects) may
             set it.
+        heard: set whenever bytes arrive; who wants to know since when clears it.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Connection(Generic[Inbound, Outbound]):
         "_waiters",
         "_writable_due",
         "flush_every",
+        "heard",
     )
 
     def __init__(
@@ -110,6 +112,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._writable_due = False
         self._waiters: list[Any] = []
         self.flush_every = _FEWEST_PER_FLUSH
+        self.heard = False
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "stalled" if self._stalled else "open"
@@ -232,9 +235,13 @@ class Connection(Generic[Inbound, Outbound]):
         if self._failure is None:
             self._failure = cause
         self._closing = True
-        self._out = []
+        self._stalled = True  # nothing of what is queued leaves any more
         if self._transport is not None:
             self._transport.abort()
+
+    def unsent(self) -> list[bytes]:
+        """For `Reactor.on_close`: what was written here and never left, in order."""
+        return self._out
 
     def _fail(self, error: Exception) -> None:
         """End the connection because of `error`, after the reactor's last words."""
@@ -271,6 +278,7 @@ class Connection(Generic[Inbound, Outbound]):
             self._fail(error)
 
     def data_received(self, data: bytes) -> None:
+        self.heard = True
         if self._needed or self._skip:
             data = self._rejoin(data)
             if not data:
@@ -347,6 +355,8 @@ class Connection(Generic[Inbound, Outbound]):
             self._update_reading()
 
     def resume_writing(self) -> None:
+        if self._closing:
+            return
         self._stalled = False
         self._queued = 0
         self.flush()
@@ -371,7 +381,7 @@ class Connection(Generic[Inbound, Outbound]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        self._out = []
+        self._stalled = True
         self._tail = []
         cause = self._failure if self._failure is not None else exc
         self._failure = cause
@@ -390,6 +400,7 @@ class Connection(Generic[Inbound, Outbound]):
         # The reactor often holds this connection: not both, or only the collector frees them.
         self._reactor = Reactor()
         reactor.on_close(cause)
+        self._out = []
 
     def _end_turn(self) -> None:
         self._flush_due = False

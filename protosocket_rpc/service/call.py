@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
 from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire
-from protosocket_rpc.service.client_session import ClientRpc, ClientSession
+from protosocket_rpc.service.client_session import ClientRpc
 from protosocket_rpc.service.current import CURRENT_RPC
+from protosocket_rpc.service.explain import explain
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -24,6 +25,7 @@ from protosocket_rpc.status import (
 from protosocket_rpc.wire.frame import Status, metadata_field, timeout_field
 
 if TYPE_CHECKING:
+    from protosocket_rpc.service.channel_connection import ChannelConnection
     from protosocket_rpc.service.connector import Connector
     from protosocket_rpc.service.context import ServicerContext
     from protosocket_rpc.service.method import Method
@@ -33,6 +35,9 @@ Reply = TypeVar("Reply")
 RequestIterator = AsyncIterable[Request] | Iterable[Request]
 
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
+# Bytes of a request stream that are kept, in case that it has to be sent on another connection.
+RESEND_LIMIT: Final = 64 * 1024
+_REQUEST_OVERHEAD: Final = 64
 
 
 class Call(ClientRpc):
@@ -52,6 +57,9 @@ class Call(ClientRpc):
     _cause: BaseException | None = None
     body: bytes | None = None
     _deadline: float | None = None
+    # When it was made, in the loop's time; 0.0 if nothing has asked for the time by then.
+    started: float = 0.0
+    retries: int = 0
     _metadata: Pairs | None = None
     # The RPC whose handler made this call, while that can still cancel it.
     _parent: ServicerContext[Any, Any] | None = None
@@ -60,6 +68,12 @@ class Call(ClientRpc):
     _sendable: asyncio.Future[None] | None = None
     _request_task: asyncio.Task[None] | None = None
     _writing_done: bool = False
+    # Requests of a stream that were sent, in case that another connection has to take the call:
+    # those that are still to be sent again, last first; and whether all of them are here.
+    _sent: list[bytes] | None = None
+    _sent_size: int = 0
+    _resending: list[bytes] | None = None
+    _resendable: bool = True
     _locally_cancelled: bool = False
     # The request iterator raised: that is the caller's error, and what the call raises.
     _request_failed: bool = False
@@ -77,7 +91,8 @@ class Call(ClientRpc):
         self._metadata = metadata
         self.wait_for_ready = wait_for_ready
         if timeout is not None:
-            self._deadline = connector.loop.time() + timeout
+            self.started = now = connector.loop.time()
+            self._deadline = now + timeout
         parent = CURRENT_RPC.get()
         if parent is not None:
             self._inherit(parent)
@@ -89,7 +104,8 @@ class Call(ClientRpc):
         self._parent = parent
         left = parent.time_remaining()
         if left is not None:
-            deadline = self._connector.loop.time() + left
+            self.started = now = self._connector.loop.time()
+            deadline = now + left
             if self._deadline is None or deadline < self._deadline:
                 self._deadline = deadline
 
@@ -102,7 +118,7 @@ class Call(ClientRpc):
     def start(self) -> None:
         """Send the call's first frame, or leave it to the connector to do so."""
         if self._deadline is not None:
-            if self._deadline <= self._connector.loop.time():
+            if self._deadline <= self.started:
                 self.on_deadline()
                 return
             self._connector.deadlines.add(self, self._deadline)
@@ -112,15 +128,15 @@ class Call(ClientRpc):
                 return
         session = self._connector.session
         if session is not None:
-            self.open_on(session)
+            self.open_on(session, self.started)
         else:
             self._connector.wait(self)
 
-    def open_on(self, session: ClientSession) -> None:
-        """Open the RPC on a connection."""
+    def open_on(self, session: ChannelConnection, now: float) -> None:
+        """Open the RPC on a connection. `now` matters if there is a deadline."""
         fields = b""
         if self._deadline is not None:
-            left = self._deadline - self._connector.loop.time()
+            left = self._deadline - now
             fields = timeout_field(max(int(left * 1e6), 1))
         if self._metadata is not None:
             fields += metadata_field(self._metadata)
@@ -130,10 +146,23 @@ class Call(ClientRpc):
             self.fail(RESOURCE_EXHAUSTED, str(error), error)
             return
         except ConnectionClosed:
+            self._connector.on_closing(session)
             self._connector.wait(self)
             return
         if self.streams_requests:
             self.on_sendable()
+
+    def on_refused(self, reason: str) -> None:
+        if not self._resendable:
+            self._cause = ConnectionClosed(reason)
+            message = f"{reason}; more requests were sent than are kept to be sent again"
+            self.finish(UNAVAILABLE, message, None)
+            return
+        self.leave()
+        self.retries += 1
+        if self.streams_requests:
+            self._resending = list(reversed(self._sent or ()))
+        self._connector.wait(self)
 
     def fail(self, code: int, message: str, cause: BaseException | None) -> None:
         """End the RPC from this side."""
@@ -204,14 +233,13 @@ class Call(ClientRpc):
         cause = self._cause
         if cause is not None and self._request_failed:
             return cause
-        session = self.session
         details = () if self._status is None else self._status.details
         error = AioRpcError(
             status_code(self._outcome),
             metadata_from_wire(self.initial_metadata_pairs),
             metadata_from_wire(self.trailers),
             self._details,
-            self._connector.describe(self._method.path, session),
+            self.debug_error_string(),
             details,
         )
         error.__cause__ = cause
@@ -295,8 +323,8 @@ class Call(ClientRpc):
             raise self.error()
 
     def debug_error_string(self) -> str:
-        """Target, peer and method, for people."""
-        return self._connector.describe(self._method.path, self.session)
+        """Target, peer, method, attempts, elapsed time, and more, for people."""
+        return explain(self._connector, self, self._method.path, self._outcome, self._cause)
 
     async def _wait_end(self) -> None:
         while not self.finished:
@@ -337,6 +365,8 @@ class Call(ClientRpc):
         if self._writing_done:
             raise UsageError('RPC is half closed after calling "done_writing".')
         body = self._method.serialize_request(request)
+        if self._resendable:
+            self._remember(body)
         if not self.write_message(body):
             self._sendable = self._connector.loop.create_future()
             await self._sendable
@@ -349,11 +379,39 @@ class Call(ClientRpc):
             self.half_close()
 
     async def _wait_open(self) -> None:
-        while self.session is None and not self.finished:
+        while (self.session is None or self._resending is not None) and not self.finished:
             self._sendable = self._connector.loop.create_future()
             await self._sendable
 
+    def _remember(self, body: bytes) -> None:
+        """Keep a request in case that the server refuses the call."""
+        self._sent_size += len(body) + _REQUEST_OVERHEAD
+        if self._sent_size > RESEND_LIMIT:
+            self._resendable = False
+            self._sent = None
+        elif self._sent is None:
+            self._sent = [body]
+        else:
+            self._sent.append(body)
+
+    def _resend(self, requests: list[bytes]) -> bool:
+        """Send again what was sent on another connection. False: go on at `on_sendable`."""
+        try:
+            while requests:
+                if not self.write_message(requests.pop()):
+                    return False
+        except OutputQueueFull as error:
+            self.fail(RESOURCE_EXHAUSTED, str(error), error)
+        except ConnectionClosed:
+            return False  # lost before this was noticed: the call will be told
+        self._resending = None
+        if self._writing_done:
+            self.half_close()
+        return True
+
     def on_sendable(self) -> None:
+        if self._resending is not None and not (self.finished or self._resend(self._resending)):
+            return
         sendable = self._sendable
         if sendable is not None:
             self._sendable = None

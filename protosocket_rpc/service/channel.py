@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from protosocket_rpc.errors import UsageError
-from protosocket_rpc.raw import parse_address
-from protosocket_rpc.service.connector import ChannelConnectivity, Connector
+from protosocket_rpc.raw import parse_addresses
+from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConnectivity
+from protosocket_rpc.service.connector import Connector
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.descriptor import (
     BYTES,
@@ -28,7 +29,7 @@ from protosocket_rpc.service.method import (
     UnaryStreamMultiCallable,
     UnaryUnaryMultiCallable,
 )
-from protosocket_rpc.service.options import limits_of
+from protosocket_rpc.service.options import connectivity_of, limits_of
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -47,24 +48,32 @@ class Channel:
         ssl: ssl_module.SSLContext | None = None,
         server_hostname: str | None = None,
         limits: RpcLimits | None = None,
+        connections: int = 1,
+        connectivity: ClientConnectivity | None = None,
     ) -> None:
         """Use `insecure_channel()` or `secure_channel()`.
 
         Args:
-            target: ``host:port``, ``unix:path``, ... (`raw.parse_address` lists the forms).
+            target: ``host:port``, ``unix:path``, ... (`raw.parse_addresses` lists the forms).
             ssl: the context to speak TLS with; None for none.
             server_hostname: the name to expect in the server's certificate, if not the target's.
             limits: sizes; see `RpcLimits`.
+            connections: how many to have to each address.
+            connectivity: how they are found, made and kept; see `ClientConnectivity`.
 
         Raises:
-            ValueError: the target has no known form.
+            ValueError: the target has no known form, or `connections` is below 1.
         """
-        parse_address(target)
+        parse_addresses(target)
+        if connections < 1:
+            raise ValueError(f"a channel has at least 1 connection, not {connections}")
         self.target = target
         self.limits = limits or RpcLimits()
         self._ssl = ssl
         self._server_hostname = server_hostname
         self._connector: Connector | None = None
+        self._connections = connections
+        self._connectivity = connectivity or ClientConnectivity()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -93,6 +102,8 @@ class Channel:
             self._ssl,
             self._server_hostname,
             self.limits,
+            self._connectivity,
+            self._connections,
         )
         return connector
 
@@ -233,16 +244,25 @@ def insecure_channel(
     options: Iterable[tuple[str, Any]] | None = None,
     *,
     limits: RpcLimits | None = None,
+    connections: int = 1,
+    connectivity: ClientConnectivity | None = None,
 ) -> Channel:
     """A channel without TLS.
 
     Args:
-        target: ``host:port``, ``unix:path``, ... (`raw.parse_address` lists the forms).
+        target: ``host:port``, ``unix:path``, ... (`raw.parse_addresses` lists the forms).
         options: gRPC's ``(name, value)`` pairs: ``grpc.max_receive_message_length`` and
             ``grpc.max_send_message_length`` are honoured, others accepted.
         limits: sizes; see `RpcLimits`.
+        connections: how many to have to each address.
+        connectivity: how they are found, made and kept; see `ClientConnectivity`.
     """
-    return Channel(target, limits=limits_of(options, limits))
+    return Channel(
+        target,
+        limits=limits_of(options, limits),
+        connections=connections,
+        connectivity=connectivity_of(options, connectivity),
+    )
 
 
 def secure_channel(
@@ -252,6 +272,8 @@ def secure_channel(
     *,
     server_hostname: str | None = None,
     limits: RpcLimits | None = None,
+    connections: int = 1,
+    connectivity: ClientConnectivity | None = None,
 ) -> Channel:
     """A channel with TLS.
 
@@ -266,4 +288,6 @@ def secure_channel(
         ssl=credentials,
         server_hostname=server_hostname,
         limits=limits_of(options, limits),
+        connections=connections,
+        connectivity=connectivity_of(options, connectivity),
     )

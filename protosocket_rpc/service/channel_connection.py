@@ -2,45 +2,86 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.service.client_session import ClientSession
 from protosocket_rpc.service.peer import peer_name
-from protosocket_rpc.wire.frame import Frame
+from protosocket_rpc.wire.frame import Frame, GoAway, Settings
 
 if TYPE_CHECKING:
     import asyncio
 
-    from protosocket_rpc.service.connector import Connector
+    from protosocket_rpc.service.subchannel import Subchannel
+
+# Times that are noted of one connection.
+_MARKS: Final = 64
 
 
 class ChannelConnection(ClientSession):
-    """A channel's connection."""
+    """A channel's connection.
 
-    def __init__(self, connector: Connector) -> None:
-        super().__init__(connector.limits)
-        self._connector = connector
+    Attributes:
+        peer_name: as `ServicerContext.peer` has it.
+        closed: done when the connection is.
+    """
+
+    def __init__(self, subchannel: Subchannel) -> None:
+        super().__init__(subchannel.connector.limits)
+        self.subchannel = subchannel
         self.peer_name = ""
-        self.closed: asyncio.Future[None] = connector.loop.create_future()
+        self.closed: asyncio.Future[None] = subchannel.connector.loop.create_future()
+        # The last id, and when that was: calls keep no time of their own.
+        self._marks = [(0, subchannel.connector.loop.time())]
+
+    @property
+    def used(self) -> bool:
+        """True if it ever carried a call."""
+        return self._last_id > 0
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
         super().on_open(connection)
         self.peer_name = peer_name(connection)
 
+    def on_settings(self, settings: Settings) -> None:
+        super().on_settings(settings)
+        self.subchannel.on_greeted(self)
+
     def on_failure(self, error: Exception) -> None:
-        self._connector.on_failure(error)
+        self.subchannel.connector.on_failure(self.peer_name, error)
 
-    def on_draining(self) -> None:
-        self._connector.on_gone(self)
+    def on_draining(self, go_away: GoAway) -> None:
+        self.subchannel.on_gone(self, go_away)
 
-    def on_messages(self, messages: list[Frame]) -> None:
-        super().on_messages(messages)
-        if self.draining and not self.rpcs:
-            self.sender().close()
+    def on_drained(self) -> None:
+        self.sender().close()
+
+    def remember(self, now: float) -> None:
+        """Note which calls were made before `now`."""
+        marks = self._marks
+        if self._last_id != marks[-1][0]:
+            marks.append((self._last_id, now))
+            if len(marks) > _MARKS:
+                del marks[0]
+
+    def time_of(self, id: int, now: float) -> tuple[float, float]:
+        """Between which times the call with this id was made, as far as was noted."""
+        before = self._marks[0][1]
+        for last_id, time in self._marks:
+            if id <= last_id:
+                return before, time
+            before = time
+        return before, now
+
+    def retire(self) -> None:
+        """Take no more calls, and close when those in flight have ended."""
+        self.draining = True
+        if not self.rpcs:
+            self.on_drained()
 
     def on_close(self, cause: Exception | None) -> None:
+        self.lost = True
+        self.subchannel.on_gone(self, None)
         super().on_close(cause)
-        self._connector.on_gone(self)
         if not self.closed.done():
             self.closed.set_result(None)

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+import contextlib
+
+from protosocket_rpc.errors import ConnectionClosed, OutputQueueFull, ProtocolError
 from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.rpc.message import CANCEL, END
 from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
@@ -23,6 +25,7 @@ from protosocket_rpc.status import (
     UNAVAILABLE,
     UNIMPLEMENTED,
 )
+from protosocket_rpc.wire.codec import FrameCodec
 from protosocket_rpc.wire.frame import (
     Frame,
     GoAway,
@@ -70,7 +73,6 @@ class ClientSession(ServiceSession):
         id = self._last_id + 1
         self._last_id = id
         rpc.id = id
-        rpc.session = self
         if rpc.streams_replies:
             window = self.limits.stream_window
             rpc.receive = ReceiveHalf(self, id, self.limits.max_receive_message_size, window)
@@ -86,6 +88,7 @@ class ClientSession(ServiceSession):
         else:
             rpc.send = SendHalf(self, rpc, len(body))
             rpc.send.send(method, body, fields, b"")
+        rpc.session = self
         self.rpcs[id] = rpc
 
     def on_messages(self, messages: list[Frame]) -> None:
@@ -97,6 +100,8 @@ class ClientSession(ServiceSession):
         elif every > _MOST_PER_FLUSH:
             every = _MOST_PER_FLUSH
         self.sender().flush_every = every
+        if self.draining and not self.rpcs:
+            self.on_drained()
 
     def on_unknown(self, message: Frame) -> None:
         # Late frames of RPCs that have ended are harmless.
@@ -110,15 +115,46 @@ class ClientSession(ServiceSession):
                     rpc.send.grant(settings.initial_credit - CREDIT_BEFORE_SETTINGS)
         super().on_settings(settings)
 
+    @property
+    def heard(self) -> bool:
+        """True if the server ever sent anything."""
+        connection = self.connection
+        return self._heard or (connection is not None and connection.heard)
+
     def on_go_away(self, go_away: GoAway) -> None:
         self.draining = True
-        self.on_draining()
+        self.on_draining(go_away)
         for rpc in list(self.rpcs.values()):
             if rpc.id > go_away.last_id and isinstance(rpc, ClientRpc):
-                rpc.on_refused(go_away.reason)
+                rpc.on_refused(f"the server is going away: {go_away.reason}")
+        if not self.rpcs:
+            self.on_drained()
 
-    def on_draining(self) -> None:
+    def on_draining(self, go_away: GoAway) -> None:
         """The server takes no further RPC: new ones need another connection."""
+
+    def on_drained(self) -> None:
+        """The last RPC has ended on a connection that takes no more."""
+
+    def on_close(self, cause: Exception | None) -> None:
+        self.lost = True
+        for rpc in self._never_left():
+            rpc.on_refused(f"the connection was lost: {cause or 'the server closed it'}")
+        super().on_close(cause)
+
+    def _never_left(self) -> list[ClientRpc]:
+        """The RPCs whose opening frame was still here when the connection was lost."""
+        unsent: list[Frame] = []
+        if self.connection is not None:
+            for data in self.connection.unsent():
+                FrameCodec(len(data)).decode(data, unsent)
+        ids = {frame.id for frame in unsent if frame.method}
+        return [
+            rpc
+            for rpc in self.rpcs.values()
+            if isinstance(rpc, ClientRpc)
+            and (rpc.id in ids or (rpc.send is not None and rpc.send.untouched))
+        ]
 
 
 class ClientRpc(ServiceRpc):
@@ -162,8 +198,19 @@ class ClientRpc(ServiceRpc):
         raise NotImplementedError
 
     def on_refused(self, reason: str) -> None:
-        """The server said that it did not take the RPC: it may be tried elsewhere."""
-        self.finish(UNAVAILABLE, f"the server is going away: {reason}", None)
+        """The server has never seen the RPC, or said that it did not take it: try elsewhere."""
+        self.finish(UNAVAILABLE, reason, None)
+
+    def leave(self) -> None:
+        """Forget the connection, as if the RPC had never been opened on it."""
+        session = self.session
+        if session is not None:
+            session.rpcs.pop(self.id, None)
+            self.session = None
+        if self.send is not None:
+            self.send.drop()
+            self.send = None
+        self.receive = None
 
     # -- what the caller does --------------------------------------------------------------
 
@@ -185,8 +232,12 @@ class ClientRpc(ServiceRpc):
         if session is not None and not session.lost:
             connection = session.sender()
             if not connection.closing:
-                connection.write(encode_frame(self.id, CANCEL, b""))
+                # A server that does not read need not be told either.
+                with contextlib.suppress(OutputQueueFull):
+                    connection.write(encode_frame(self.id, CANCEL, b""))
         self.finish(code, message, None)
+        if session is not None and session.draining and not session.rpcs:
+            session.on_drained()
 
     def finish(self, code: int, message: str, status: Status | None) -> None:
         """The RPC has ended: exactly once."""

@@ -1,4 +1,10 @@
-"""One connection to a target, made when it is needed and again when it is lost."""
+"""Gives calls their connections: found by name, made when needed, used in turn, made again.
+
+::
+
+    Channel ── one per event loop ──> Connector ── one per connection ──> Subchannel
+                                          └── resolver: target -> endpoints
+"""
 
 from __future__ import annotations
 
@@ -8,47 +14,44 @@ import random
 import ssl as ssl_module
 from collections import deque
 from contextvars import Context
-from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ConnectionClosed
-from protosocket_rpc.raw import Limits
-from protosocket_rpc.raw.connection import Connection
-from protosocket_rpc.raw.endpoints import open_transport
+from protosocket_rpc.raw import parse_addresses
+from protosocket_rpc.service.backoff import Backoff
 from protosocket_rpc.service.call import Call
 from protosocket_rpc.service.channel_connection import ChannelConnection
-from protosocket_rpc.service.client_session import ClientSession
+from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConnectivity
 from protosocket_rpc.service.deadlines import Deadlines
-from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.resolver import Endpoint, has_names, resolve
+from protosocket_rpc.service.subchannel import Refused, Subchannel
+from protosocket_rpc.service.upkeep import Upkeep
 from protosocket_rpc.status import CANCELLED, UNAVAILABLE
-from protosocket_rpc.wire.codec import FrameCodec
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.limits import RpcLimits
 
 _log = logging.getLogger("protosocket_rpc.channel")
 
-# Seconds; gRPC's connection backoff, with an earlier first retry.
-FIRST_BACKOFF: Final = 0.1
-LONGEST_BACKOFF: Final = 20.0
-BACKOFF_FACTOR: Final = 1.6
-BACKOFF_JITTER: Final = 0.2
-CONNECT_TIMEOUT: Final = 20.0
 CLOSE_TIMEOUT: Final = 1.0
+# Seconds between two times that a name is looked up, however many connections are lost.
+_RESOLVE_PAUSE: Final = 1.0
 
-
-class ChannelConnectivity(Enum):
-    """The state of a channel, as in gRPC."""
-
-    IDLE = (0, "idle")
-    CONNECTING = (1, "connecting")
-    READY = (2, "ready")
-    TRANSIENT_FAILURE = (3, "transient failure")
-    SHUTDOWN = (4, "shutdown")
+_IDLE = ChannelConnectivity.IDLE
+_CONNECTING = ChannelConnectivity.CONNECTING
+_READY = ChannelConnectivity.READY
+_FAILED = ChannelConnectivity.TRANSIENT_FAILURE
+_SHUTDOWN = ChannelConnectivity.SHUTDOWN
 
 
 class Connector:
-    """Gives calls a connection to one target, on one event loop.
+    """The connections to one target, on one event loop.
 
     Attributes:
-        session: the connection that calls are to use; None while there is none.
+        session: the connection that calls are to use, if there is exactly one. If it is None,
+            calls `wait`, which may well be for nothing.
+        ready: every connection that takes calls.
+        sessions: every connection that is open, be it only for calls that it has already.
         state: as in gRPC.
     """
 
@@ -60,176 +63,268 @@ class Connector:
         ssl: ssl_module.SSLContext | None,
         server_hostname: str | None,
         limits: RpcLimits,
+        connectivity: ClientConnectivity,
+        connections: int,
     ) -> None:
         self.loop = loop
         self.deadlines = deadlines
         self.target = target
+        self.ssl = ssl
+        self.server_hostname = server_hostname
         self.limits = limits
-        self._ssl = ssl
-        self._server_hostname = server_hostname
+        self.connectivity = connectivity
         self.session: ChannelConnection | None = None
-        self.state = ChannelConnectivity.IDLE
-        self._connecting: asyncio.Task[None] | None = None
+        self.ready: list[ChannelConnection] = []
+        self.sessions: set[ChannelConnection] = set()
+        self.state = _IDLE
+        self._connections = connections
+        self._addresses = parse_addresses(target)
+        self._has_names = has_names(self._addresses)
+        self._subchannels: dict[tuple[Endpoint, int], Subchannel] = {}
+        self._some_idle = False
+        # Whose turn it is. Not everybody is to begin with the same address.
+        self._turn = random.randrange(1 << 16)
         self._waiting: deque[Call] = deque()
-        self._connected: list[asyncio.Future[None]] = []
-        self._state_waiters: list[asyncio.Future[None]] = []
-        self._backoff = 0.0
-        self._retry_at = 0.0
-        self._last_error: Exception | None = None
-        self._sessions: set[ChannelConnection] = set()
+        self._watchers: list[asyncio.Future[None]] = []
+        # Why there is no connection, if there is none.
+        self.error: Exception | None = None
+        self._resolving: asyncio.Task[None] | None = None
+        self._resolve_at = 0.0
+        self._resolve_timer: asyncio.TimerHandle | None = None
+        self._backoff = Backoff(connectivity.first_backoff, connectivity.longest_backoff)
+        self._upkeep = Upkeep(
+            loop, (connectivity.keepalive_interval, connectivity.keepalive_timeout), self._visit
+        )
 
     # -- for calls -------------------------------------------------------------------------
 
     def wait(self, call: Call) -> None:
-        """Open the call when there is a connection; fail it if none is to be had."""
-        if self.state is ChannelConnectivity.SHUTDOWN:
+        """Open the call, as soon as there is a connection; fail it if none is to be had."""
+        ready = self.ready
+        if ready:
+            count = len(ready)
+            self._turn = turn = self._turn + 1
+            session = ready[turn % count]
+            while not session.sender().writable and turn < self._turn + count:
+                turn += 1  # one that does not read is passed over
+                session = ready[turn % count]
+            call.open_on(session, self.loop.time())
+            if self._some_idle:
+                self.connect()
+        elif self.state is _SHUTDOWN:
             call.fail(CANCELLED, "Channel is closed.", None)
         elif (
-            self._last_error is not None
+            self.state is _FAILED
             and not call.wait_for_ready
-            and self.loop.time() < self._retry_at
+            and self.loop.time() < self._retry_at()
         ):
-            self._fail(call, self._last_error)
+            self._fail(call)
         else:
+            if not call.started:
+                call.started = self.loop.time()
             self._waiting.append(call)
             self.connect()
 
+    async def wait_for_change(self) -> None:
+        """Wait until the state, or the set of connections, is another."""
+        watcher = self.loop.create_future()
+        self._watchers.append(watcher)
+        if self.state is _FAILED:
+            self.connect()  # who watches a channel that has failed wants to see it recover
+        try:
+            await watcher
+        finally:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
     async def wait_connected(self, call: Call) -> None:
         """Wait until something has changed for a call that waits for a connection."""
-        waiter = self.loop.create_future()
-        self._connected.append(waiter)
-        call.add_done_callback(lambda _: _wake(waiter))
-        await waiter
-
-    def connect(self) -> None:
-        """Begin to connect, unless there is a connection or an attempt."""
-        if self.session is None and self._connecting is None:
-            # A connection is nobody's in particular, though a handler's call may be what needs it.
-            self._connecting = Context().run(self.loop.create_task, self._connect())
-
-    def describe(self, path: str, session: ClientSession | None) -> str:
-        """Where a call went, for people."""
-        peer = session.peer_name if isinstance(session, ChannelConnection) else "none yet"
-        return f"target={self.target} peer={peer} method={path} channel={self.state.name}"
-
-    # -- connecting ------------------------------------------------------------------------
-
-    async def _connect(self) -> None:
-        try:
-            while True:
-                delay = self._retry_at - self.loop.time()
-                if delay > 0:
-                    await asyncio.sleep(delay)
-                self._set_state(ChannelConnectivity.CONNECTING)
-                try:
-                    session = await asyncio.wait_for(self._open(), CONNECT_TIMEOUT)
-                except (OSError, asyncio.TimeoutError) as error:
-                    self._on_failed(error)
-                    if not self._waiting:
-                        return
-                else:
-                    self._on_connected(session)
-                    return
-        finally:
-            self._connecting = None
-
-    async def _open(self) -> ChannelConnection:
-        session = ChannelConnection(self)
-        connection = Connection(
-            self.loop,
-            FrameCodec(self.limits.max_frame_size),
-            session,
-            Limits(
-                max_buffer=self.limits.max_frame_size + 64,
-                max_queued_output=self.limits.max_queued_output,
-            ),
-        )
-        await open_transport(
-            self.loop, lambda: connection, self.target, self._ssl, self._server_hostname
-        )
-        return session
-
-    def _on_connected(self, session: ChannelConnection) -> None:
-        self._backoff = 0.0
-        self._retry_at = 0.0
-        self._last_error = None
-        self._sessions.add(session)
-        if session.lost:
-            self.on_gone(session)
-            return
-        self.session = session
-        self._set_state(ChannelConnectivity.READY)
-        waiting = self._waiting
-        self._waiting = deque()
-        for call in waiting:
-            if not call.finished:
-                call.open_on(session)
-        self._wake_connected()
-
-    def _on_failed(self, error: Exception) -> None:
-        if isinstance(error, asyncio.TimeoutError) and not str(error):
-            error = TimeoutError(f"no connection within {CONNECT_TIMEOUT:g} seconds")
-        self._last_error = error
-        self._backoff = min(max(self._backoff * BACKOFF_FACTOR, FIRST_BACKOFF), LONGEST_BACKOFF)
-        jitter = 1.0 + random.uniform(-BACKOFF_JITTER, BACKOFF_JITTER)
-        self._retry_at = self.loop.time() + self._backoff * jitter
-        self._set_state(ChannelConnectivity.TRANSIENT_FAILURE)
-        waiting = self._waiting
-        self._waiting = deque()
-        for call in waiting:
-            if call.finished:
-                continue
-            if call.wait_for_ready:
-                self._waiting.append(call)
-            else:
-                self._fail(call, error)
-        self._wake_connected()
-
-    def _fail(self, call: Call, error: Exception) -> None:
-        call.fail(UNAVAILABLE, f"failed to connect to {self.target}: {error or type(error)}", error)
-
-    def _wake_connected(self) -> None:
-        waiters = self._connected
-        self._connected = []
-        for waiter in waiters:
-            _wake(waiter)
-
-    def on_gone(self, session: ChannelConnection) -> None:
-        """A connection takes no more calls."""
-        if session.lost:
-            self._sessions.discard(session)
-        if session is self.session:
-            self.session = None
-            if self.state is not ChannelConnectivity.SHUTDOWN:
-                self._set_state(ChannelConnectivity.IDLE)
-
-    def on_failure(self, error: Exception) -> None:
-        """A connection is about to be closed for what the server did."""
-        _log.warning("closing the connection to %s: %s", self.target, error)
-
-    # -- states ----------------------------------------------------------------------------
-
-    def _set_state(self, state: ChannelConnectivity) -> None:
-        if state is self.state or self.state is ChannelConnectivity.SHUTDOWN:
-            return
-        self.state = state
-        waiters = self._state_waiters
-        self._state_waiters = []
-        for waiter in waiters:
-            _wake(waiter)
+        change = asyncio.ensure_future(self.wait_for_change())
+        call.add_done_callback(lambda _: change.cancel())
+        await asyncio.wait([change])
 
     async def wait_for_state_change(self, last: ChannelConnectivity) -> None:
         """Wait until the state is another than `last`."""
         while self.state is last:
-            waiter = self.loop.create_future()
-            self._state_waiters.append(waiter)
-            await waiter
+            await self.wait_for_change()
+
+    def on_closing(self, session: ChannelConnection) -> None:
+        """A call found `session` closing, before that was reported."""
+        session.subchannel.on_gone(session, None)
+
+    # -- connecting ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Begin to connect, wherever there is neither a connection nor an attempt."""
+        if self._subchannels:
+            for subchannel in list(self._subchannels.values()):
+                subchannel.connect()
+        else:
+            self._resolve_soon()
+
+    def _retry_at(self) -> float:
+        """When the next attempt is due."""
+        if not self._subchannels:
+            return self._resolve_at
+        return min([subchannel.retry_at for subchannel in self._subchannels.values()])
+
+    def on_change(self, subchannel: Subchannel) -> None:
+        """A subchannel has another state."""
+        if self.state is _SHUTDOWN:
+            return
+        state = subchannel.state
+        if state is _FAILED:
+            self.error = subchannel.error
+        self._refresh()
+        if state is _READY:
+            self._upkeep.start()
+        elif state is _FAILED:
+            self.look_again()
+        self._serve_waiting()
+        if state is _FAILED and (self.ready or self._waiting or self._watchers):
+            subchannel.connect()
+        self._wake_watchers()
+
+    def _refresh(self) -> None:
+        subchannels = self._subchannels.values()
+        self.ready = [each.session for each in subchannels if each.state is _READY and each.session]
+        states = {each.state for each in subchannels}
+        self._some_idle = _IDLE in states
+        one = len(self.ready) == 1 and not self._some_idle
+        self.session = self.ready[0] if one else None
+        if self.ready:
+            self.state = _READY
+        elif _CONNECTING in states or not subchannels:
+            self.state = _CONNECTING
+        elif self._some_idle:
+            self.state = _IDLE
+        else:
+            self.state = _FAILED
+
+    def _serve_waiting(self) -> None:
+        """Open the calls that wait, or fail them, or let them go on waiting."""
+        if not self._waiting or not (self.ready or self.state is _FAILED):
+            return
+        waiting = self._waiting
+        self._waiting = deque()
+        for call in waiting:
+            if not call.finished:
+                self.wait(call)
+
+    def _fail(self, call: Call) -> None:
+        error = self.error
+        if isinstance(error, Refused):
+            call.fail(error.code, f"{self.target}: {error}", error)
+        else:
+            why = str(error) or type(error).__name__
+            call.fail(UNAVAILABLE, f"failed to connect to {self.target}: {why}", error)
+
+    def _wake_watchers(self) -> None:
+        watchers = self._watchers
+        self._watchers = []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    # -- finding the endpoints -------------------------------------------------------------
+
+    def look_again(self) -> None:
+        """A server is gone: there may be another address for it."""
+        if self._has_names:
+            self._resolve_soon()
+
+    def _resolve_soon(self) -> None:
+        """Look the target up, unless that is under way; not too often."""
+        if self._resolving is None and self.state is not _SHUTDOWN:
+            # Nobody's in particular, though a handler's call may be what needs it.
+            self._resolving = Context().run(self.loop.create_task, self._resolve())
+
+    async def _resolve(self) -> None:
+        delay = self._resolve_at - self.loop.time()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        if not self._subchannels:
+            self._refresh()
+            self._wake_watchers()
+        try:
+            endpoints = await resolve(self.loop, self._addresses, balance=self.connectivity.balance)
+        except Exception as error:  # whatever it is, it is why there is no address
+            self._resolving = None
+            self._on_unresolved(error)
+        else:
+            self._resolving = None
+            self._on_resolved(endpoints)
+
+    def _on_resolved(self, endpoints: list[Endpoint]) -> None:
+        self._backoff.reset()
+        self._resolve_at = self.loop.time() + _RESOLVE_PAUSE
+        old = self._subchannels
+        self._subchannels = {}
+        new: list[Subchannel] = []
+        for endpoint in endpoints:
+            for number in range(self._connections):
+                key = (endpoint, number)
+                subchannel = old.pop(key, None)
+                if subchannel is None:
+                    subchannel = Subchannel(self, endpoint)
+                    new.append(subchannel)
+                self._subchannels[key] = subchannel
+        for subchannel in old.values():
+            subchannel.retire()
+        self._plan_to_resolve()
+        for subchannel in new:
+            subchannel.connect()
+        if old:
+            self._refresh()
+            self._wake_watchers()
+
+    def _on_unresolved(self, error: Exception) -> None:
+        self._resolve_at = self.loop.time() + self._backoff.next()
+        self._plan_to_resolve()
+        if not self._subchannels:
+            self.error = error
+            self.state = _FAILED
+            self._serve_waiting()
+            if self._waiting or self._watchers:
+                self._resolve_soon()
+            self._wake_watchers()
+
+    def _plan_to_resolve(self) -> None:
+        interval = self.connectivity.resolve_interval
+        if self._resolve_timer is not None:
+            self._resolve_timer.cancel()
+            self._resolve_timer = None
+        if self._has_names and interval is not None:
+            self._resolve_timer = self.loop.call_later(interval, self._resolve_again)
+
+    def _resolve_again(self) -> None:
+        self._resolve_timer = None
+        if self.ready:  # nobody needs to know otherwise
+            self._resolve_soon()
+
+    def on_failure(self, peer_name: str, error: Exception) -> None:
+        """A connection is about to be closed for what the server did."""
+        _log.warning("closing the connection to %s: %s", peer_name, error)
+
+    # -- keeping ---------------------------------------------------------------------------
+
+    def _visit(self, now: float) -> bool:
+        """Look after each connection; False if there are none any more."""
+        interval = self.connectivity.keepalive_interval
+        timeout = self.connectivity.keepalive_timeout
+        for session in list(self.sessions):
+            session.remember(now)
+            if interval is not None and not session.keep_alive(now, interval, timeout):
+                session.sender().abort(
+                    ConnectionClosed(f"the server has not answered a ping within {timeout:g} s")
+                )
+        return bool(self.sessions)
 
     # -- the end ---------------------------------------------------------------------------
 
     async def close(self, grace: float | None) -> None:
         """Let calls end for `grace` seconds, cancel the rest, and close."""
-        if self.state is ChannelConnectivity.SHUTDOWN:
+        if self.state is _SHUTDOWN:
             return
         calls = [call for call in self._calls() if not call.finished]
         if grace and calls:
@@ -237,29 +332,33 @@ class Connector:
             _, pending = await asyncio.wait(ends, timeout=grace)
             for end in pending:
                 end.cancel()
-        self._set_state(ChannelConnectivity.SHUTDOWN)
-        connecting = self._connecting
-        if connecting is not None:
-            connecting.cancel()
-            await asyncio.wait([connecting])
-        for call in self._calls():
-            call.cancel()
-        self._waiting.clear()
-        self.session = None
-        for session in list(self._sessions):
+        await self._shut_down()
+        for session in list(self.sessions):
             session.sender().close()
             done, _ = await asyncio.wait([session.closed], timeout=CLOSE_TIMEOUT)
             if not done:  # the server does not read what is still to be sent
                 session.sender().abort(ConnectionClosed("the channel was closed"))
                 await session.closed
 
+    async def _shut_down(self) -> None:
+        self.state = _SHUTDOWN
+        self.session = None
+        self.ready = []
+        self._wake_watchers()
+        self._upkeep.stop()
+        if self._resolve_timer is not None:
+            self._resolve_timer.cancel()
+        if self._resolving is not None:
+            self._resolving.cancel()
+            await asyncio.wait([self._resolving])
+        for subchannel in self._subchannels.values():
+            await subchannel.close()
+        for call in self._calls():
+            call.cancel()
+        self._waiting.clear()
+
     def _calls(self) -> list[Call]:
         calls = [call for call in self._waiting if not call.finished]
-        for session in self._sessions:
+        for session in self.sessions:
             calls.extend(rpc for rpc in session.rpcs.values() if isinstance(rpc, Call))
         return calls
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

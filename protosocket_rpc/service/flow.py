@@ -74,6 +74,11 @@ class SendHalf:
         """True while a message has not left completely."""
         return self._body is not None
 
+    @property
+    def untouched(self) -> bool:
+        """True while nothing has left of a message, nor of the frame that opens the RPC."""
+        return self._body is not None and not self._sent and bool(self._before)
+
     def grant(self, credit: int) -> None:
         """The receiver allows more. A message that waited for it goes on its way."""
         waited = self.credit <= 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from protosocket_rpc.service.connectivity import ClientConnectivity
 from protosocket_rpc.service.limits import RpcLimits
 
 _UNLIMITED = 1 << 40
+_NEVER = (1 << 31) - 1
 
 
 def limits_of(
@@ -25,3 +28,30 @@ def limits_of(
         elif name == "grpc.max_metadata_size":
             result = replace(result, max_metadata_size=value)
     return result
+
+
+def connectivity_of(
+    options: Iterable[tuple[str, Any]] | None, connectivity: ClientConnectivity | None = None
+) -> ClientConnectivity:
+    """What gRPC's options of a channel ask for, on top of `connectivity`."""
+    result = connectivity or ClientConnectivity()
+    for name, value in options or ():
+        if name == "grpc.lb_policy_name":
+            result = replace(result, balance=value != "pick_first")
+        elif name in _CLIENT_TIMES:
+            times: dict[str, Any] = {_CLIENT_TIMES[name]: _seconds(value)}
+            result = replace(result, **times)
+    return result
+
+
+_CLIENT_TIMES = {
+    "grpc.initial_reconnect_backoff_ms": "first_backoff",
+    "grpc.max_reconnect_backoff_ms": "longest_backoff",
+    "grpc.keepalive_time_ms": "keepalive_interval",
+    "grpc.keepalive_timeout_ms": "keepalive_timeout",
+}
+
+
+def _seconds(milliseconds: int) -> float:
+    """gRPC's time in seconds; its INT_MAX stands for never."""
+    return math.inf if milliseconds >= _NEVER else max(milliseconds, 1) / 1000

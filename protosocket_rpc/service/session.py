@@ -5,10 +5,11 @@ Sans-I/O: frames in by `on_messages`, bytes out by ``connection.write``.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import Final
 
-from protosocket_rpc.errors import ProtocolError
+from protosocket_rpc.errors import OutputQueueFull, ProtocolError
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.rpc.message import END, NORMAL
 from protosocket_rpc.rpc.session import Session
@@ -20,6 +21,7 @@ from protosocket_rpc.wire.frame import (
     Settings,
     credit_field,
     encode_frame,
+    ping_field,
     pong_field,
     settings_field,
 )
@@ -47,6 +49,10 @@ class ServiceSession(Session[Frame, bytes]):
         self.fragment_size = UNLIMITED
         self._sending: deque[SendHalf] = deque()
         self._choking: set[ReceiveHalf] = set()
+        # When bytes were last seen to have arrived, and when a sign of life was asked for since.
+        self._quiet_since = 0.0
+        self._asked_at = 0.0
+        self._heard = False
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
         self.connection = connection
@@ -90,10 +96,38 @@ class ServiceSession(Session[Frame, bytes]):
             self.fragment_size = size
 
     def on_pong(self, token: int) -> None:
-        """The peer answered a ping."""
+        """The peer answered a ping: that it was heard of is what matters."""
 
     def on_go_away(self, go_away: GoAway) -> None:
         """The peer takes no further RPC."""
+
+    # -- keepalive -------------------------------------------------------------------------
+
+    def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
+        """Ask a peer that is silent for a sign of life. To be called now and then.
+
+        Args:
+            now, interval, timeout: in seconds.
+
+        Returns:
+            False if it was asked, and has given none within `timeout`.
+        """
+        connection = self.connection
+        if connection is None or connection.closing:
+            return True
+        if connection.heard:
+            self._heard = True
+        if connection.heard or self._choking or not self._quiet_since:
+            connection.heard = False
+            self._quiet_since = now
+            self._asked_at = 0.0
+        elif self._asked_at:
+            return now - self._asked_at < timeout
+        elif now - self._quiet_since >= interval and self.peer is not None and self.peer.ping:
+            self._asked_at = now
+            with contextlib.suppress(OutputQueueFull):  # then it does not read: no sign of life
+                connection.write(encode_frame(0, END, ping_field(1)))
+        return True
 
     # -- sending, in turns -----------------------------------------------------------------
 

@@ -1,0 +1,232 @@
+"""One connection of a channel: none, being made, or one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING, Final
+
+from protosocket_rpc.errors import ConnectionClosed
+from protosocket_rpc.raw import Address, Limits
+from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.raw.endpoints import open_transport
+from protosocket_rpc.service.backoff import Backoff
+from protosocket_rpc.service.channel_connection import ChannelConnection
+from protosocket_rpc.service.connectivity import ChannelConnectivity
+from protosocket_rpc.service.resolver import Endpoint
+from protosocket_rpc.status import OK
+from protosocket_rpc.wire.codec import FrameCodec
+from protosocket_rpc.wire.frame import Frame, GoAway
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.connector import Connector
+
+# Seconds that an attempt to connect is ahead of the one to the same server's next address.
+_HEAD_START: Final = 0.25
+# Seconds that a server has to send its settings, before it is taken for one that sends none.
+_GREETING: Final = 1.0
+
+
+class Refused(ConnectionClosed):
+    """The server took the connection, only to say that it does not serve it.
+
+    Attributes:
+        code: the status code that says why.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"the server refused the connection: {self.args[1]}"
+
+
+class Subchannel:
+    """Keeps a connection to one endpoint, for a `Connector`.
+
+    Attributes:
+        session: the connection; None while there is none that takes calls.
+        state: as in gRPC.
+        error: why the last attempt failed; None if it did not.
+        retry_at: no attempt before that, in the loop's time.
+    """
+
+    def __init__(self, connector: Connector, endpoint: Endpoint) -> None:
+        self.connector = connector
+        self.endpoint = endpoint
+        self.session: ChannelConnection | None = None
+        self.state = ChannelConnectivity.IDLE
+        self.error: Exception | None = None
+        self.retry_at = 0.0
+        self._backoff = Backoff(
+            connector.connectivity.first_backoff, connector.connectivity.longest_backoff
+        )
+        self._attempt: asyncio.Task[None] | None = None
+        self._greeting: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def connect(self) -> None:
+        """Begin to connect, unless there is a connection or an attempt, or one to come."""
+        if self.session is None and self._attempt is None and not self._closed:
+            # A connection is nobody's in particular, though a handler's call may be what needs it.
+            self._attempt = Context().run(self.connector.loop.create_task, self._connect())
+
+    async def close(self) -> None:
+        """Give up the attempt that is under way."""
+        self._closed = True
+        self._end_greeting()
+        attempt = self._attempt
+        if attempt is not None:
+            attempt.cancel()
+            await asyncio.wait([attempt])
+
+    def retire(self) -> None:
+        """The endpoint is gone: let the calls in flight end, and close."""
+        self._closed = True
+        self._end_greeting()
+        if self._attempt is not None:
+            self._attempt.cancel()
+        session = self.session
+        if session is not None:
+            self.session = None
+            session.retire()
+
+    # -- one attempt -----------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        loop = self.connector.loop
+        delay = self.retry_at - loop.time()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        self._set_state(ChannelConnectivity.CONNECTING)
+        timeout = self.connector.connectivity.connect_timeout
+        try:
+            session = await asyncio.wait_for(self._open_any(), timeout)
+        except Exception as error:  # whatever it is, it is why there is no connection
+            self._attempt = None
+            if isinstance(error, asyncio.TimeoutError) and not str(error):
+                error = TimeoutError(f"no connection within {timeout:g} seconds")
+            self._on_failed(error)
+        else:
+            self._attempt = None
+            if self._closed:
+                session.sender().abort(ConnectionClosed("the connection is not needed any more"))
+            else:
+                self._on_connected(session)
+
+    async def _open_any(self) -> ChannelConnection:
+        """Try the addresses one after the other, each with a head start, until one answers."""
+        waiting = list(self.endpoint.addresses)
+        if len(waiting) == 1:
+            return await self._open(waiting[0])
+        attempts: set[asyncio.Task[ChannelConnection]] = set()
+        try:
+            while True:
+                if waiting:
+                    attempts.add(asyncio.ensure_future(self._open(waiting.pop(0))))
+                done, attempts = await asyncio.wait(
+                    attempts,
+                    timeout=_HEAD_START if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for attempt in done:
+                    error = attempt.exception()
+                    if error is None:
+                        done.remove(attempt)
+                        attempts |= done
+                        return attempt.result()
+                    if not (attempts or waiting):
+                        raise error
+        finally:
+            await self._abandon(attempts)
+
+    async def _abandon(self, attempts: set[asyncio.Task[ChannelConnection]]) -> None:
+        """Others were first."""
+        for attempt in attempts:
+            attempt.cancel()
+        if attempts:
+            await asyncio.wait(attempts)
+        for attempt in attempts:
+            if not attempt.cancelled() and attempt.exception() is None:
+                attempt.result().sender().abort(ConnectionClosed("another address was faster"))
+
+    async def _open(self, address: Address) -> ChannelConnection:
+        connector = self.connector
+        session = ChannelConnection(self)
+        connection: Connection[Frame, bytes] = Connection(
+            connector.loop,
+            FrameCodec(connector.limits.max_frame_size),
+            session,
+            Limits(
+                max_buffer=connector.limits.max_frame_size + 64,
+                max_queued_output=connector.limits.max_queued_output,
+            ),
+        )
+        hostname = connector.server_hostname
+        if connector.ssl is not None and hostname is None:
+            hostname = self.endpoint.name
+        await open_transport(
+            connector.loop, lambda: connection, str(address), connector.ssl, hostname
+        )
+        return session
+
+    def _on_connected(self, session: ChannelConnection) -> None:
+        connector = self.connector
+        connector.sessions.add(session)
+        self.session = session
+        self.error = None
+        if session.lost or session.draining:
+            self.on_gone(session, None)
+        elif connector.ready and session.peer is None:
+            # A server that is about to end may take a connection and never serve it. There are
+            # others meanwhile, so that calls need not be risked until it has greeted.
+            self._greeting = connector.loop.call_later(_GREETING, self.on_greeted, session)
+        else:
+            self._set_state(ChannelConnectivity.READY)
+
+    def on_greeted(self, session: ChannelConnection) -> None:
+        """The server has sent its settings; or has had the time to, and is one that sends none."""
+        if session is self.session and self._greeting is not None:
+            self._end_greeting()
+            self._set_state(ChannelConnectivity.READY)
+
+    def _end_greeting(self) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
+
+    def _on_failed(self, error: Exception) -> None:
+        self.error = error
+        self._back_off()
+        self._set_state(ChannelConnectivity.TRANSIENT_FAILURE)
+
+    def _back_off(self) -> None:
+        self.retry_at = self.connector.loop.time() + self._backoff.next()
+
+    # -- the end of a connection -----------------------------------------------------------
+
+    def on_gone(self, session: ChannelConnection, go_away: GoAway | None) -> None:
+        """A connection takes no more calls: it is lost, or (`go_away`) the server said so."""
+        if session.lost:
+            self.connector.sessions.discard(session)
+        if session is not self.session:
+            return
+        self.session = None
+        self._end_greeting()
+        if go_away is not None and go_away.code != OK:
+            self._on_failed(Refused(go_away.code, go_away.reason))
+            return
+        if session.heard and (go_away is None or go_away.last_id):
+            self._backoff.reset()
+            self.retry_at = 0.0
+        else:  # it served nothing: not to be tried again and again without a pause
+            self._back_off()
+        self._set_state(ChannelConnectivity.IDLE)
+        if session.used:
+            self.connector.look_again()
+            self.connect()
+
+    def _set_state(self, state: ChannelConnectivity) -> None:
+        self.state = state
+        self.connector.on_change(self)

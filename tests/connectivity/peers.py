@@ -1,0 +1,121 @@
+"""Servers of frames by hand, for what a well-behaved server does not do."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from protosocket_rpc.rpc.message import END
+from protosocket_rpc.wire.codec import FrameCodec
+from protosocket_rpc.wire.frame import (
+    Frame,
+    GoAway,
+    Settings,
+    encode_body_frame,
+    encode_frame,
+    go_away_field,
+    settings_field,
+)
+
+
+class Peer:
+    """One connection, seen from the server's side."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._codec = FrameCodec(1 << 24)
+        self._data = b""
+        self._frames: list[Frame] = []
+
+    async def next(self) -> Frame:
+        """The next frame that is not about the connection itself."""
+        while True:
+            while not self._frames:
+                data = await self.reader.read(1 << 16)
+                if not data:
+                    raise EOFError
+                self._data += data
+                end = self._codec.decode(self._data, self._frames)
+                self._data = self._data[end:]
+            frame = self._frames.pop(0)
+            if frame.id:
+                return frame
+
+    def settings(self) -> None:
+        settings = Settings()
+        settings.fragments = settings.credit = settings.ping = True
+        settings.initial_credit = 1 << 20
+        self.writer.write(encode_frame(0, END, settings_field(settings)))
+
+    def go_away(self, last_id: int, code: int = 0, reason: str = "a test") -> None:
+        go_away = GoAway()
+        go_away.last_id = last_id
+        go_away.code = code
+        go_away.reason = reason
+        self.writer.write(encode_frame(0, END, go_away_field(go_away)))
+
+    def reply(self, id: int, body: bytes) -> None:
+        self.writer.write(encode_body_frame(id, b"", body, b""))
+
+    async def echo(self) -> None:
+        """Answer unary calls with their requests, until the client closes."""
+        try:
+            while True:
+                frame = await self.next()
+                if frame.body is not None and frame.method:
+                    self.reply(frame.id, frame.body)
+        except EOFError:
+            pass
+
+    def reset(self) -> None:
+        """End the connection as a crash does."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+class Peers:
+    """A listening socket. Connections are taken by `accept`."""
+
+    def __init__(self) -> None:
+        self.target = ""
+        self.count = 0
+        self._accepted: asyncio.Queue[Peer] = asyncio.Queue()
+        self.all: list[Peer] = []
+
+    def add(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        self.count += 1
+        self.all.append(peer)
+        self._accepted.put_nowait(peer)
+
+    async def accept(self) -> Peer:
+        return await self._accepted.get()
+
+
+@asynccontextmanager
+async def listening(port: int = 0) -> AsyncIterator[Peers]:
+    peers = Peers()
+    server = await asyncio.start_server(peers.add, "127.0.0.1", port)
+    peers.target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield peers
+    finally:
+        server.close()
+        for peer in peers.all:
+            peer.writer.close()
+        closed = [peer.writer.wait_closed() for peer in peers.all]
+        await asyncio.gather(*closed, return_exceptions=True)  # some were reset
+        await server.wait_closed()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
