@@ -76,6 +76,12 @@ async def _strict_loop(request: pytest.FixtureRequest) -> AsyncIterator[None]:
 
 
 @pytest.fixture
+def loop_errors(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """What was left to the loop so far: for a test that expects it, and takes it."""
+    return request.node.stash[_errors]
+
+
+@pytest.fixture
 def socket_dir() -> Iterator[Path]:
     """A directory whose path is short enough for a Unix-domain socket."""
     with TemporaryDirectory(prefix="ps-") as path:
@@ -95,3 +101,9 @@ def target(request: pytest.FixtureRequest, socket_dir: Path) -> str:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def tls(request: pytest.FixtureRequest) -> bool:
+    """For what has to hold with and without TLS."""
+    return request.param

@@ -1,19 +1,34 @@
-"""Helpers for tests: certificates, waiting without sleeping, servers as processes."""
+"""Helpers for tests: certificates, waiting without sleeping, servers as processes, peers."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import socket
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
+
+from protosocket_rpc.raw import (
+    Connection,
+    Limits,
+    RawServer,
+    Reactor,
+    connect,
+    parse_address,
+    serve,
+)
+from protosocket_rpc.raw.codecs import ByteLineCodec
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,3 +130,156 @@ async def server_process(*arguments: str | Path, ready: str) -> AsyncIterator[Se
             process.kill()
             await process.stdout.read()
             await process.wait()
+
+
+class Recorder(Reactor[Any, Any]):
+    """A reactor that notes what it is told, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.connection: Connection[Any, Any]
+        self.events: list[str] = []
+        self.messages: list[Any] = []
+        self.failures: list[Exception] = []
+        self.causes: list[Exception | None] = []
+        self._changed = asyncio.Event()
+
+    def _note(self, event: str) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    def on_open(self, connection: Connection[Any, Any]) -> None:
+        self.connection = connection
+        self._note("open")
+
+    def on_message(self, message: Any) -> None:
+        self.messages.append(message)
+        self._note("message")
+
+    def on_writable(self) -> None:
+        self._note("writable")
+
+    def on_eof(self) -> bool:
+        self._note("eof")
+        return False
+
+    def on_failure(self, error: Exception) -> None:
+        self.failures.append(error)
+        self._note("failure")
+
+    def on_close(self, cause: Exception | None) -> None:
+        self.causes.append(cause)
+        self._note("close")
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something holds that only an event can change."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def received(self, count: int) -> list[Any]:
+        """Wait for `count` messages in all, and take them."""
+        await self.until(lambda: len(self.messages) >= count)
+        messages, self.messages = self.messages, []
+        return messages
+
+    async def closed(self) -> Exception | None:
+        """Wait for the end; the cause of it."""
+        await self.until(lambda: self.causes)
+        (cause,) = self.causes
+        return cause
+
+
+class RawPeer:
+    """A socket without any of our code behind it, for peers that misbehave."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def connect(cls, target: str) -> RawPeer:
+        address = parse_address(target)
+        family = socket.AF_UNIX if address.path else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        where = address.path or (address.host, address.port)
+        await asyncio.get_running_loop().sock_connect(sock, where)
+        return cls(sock)
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.socket, data)
+
+    async def read(self, size: int = 1 << 16) -> bytes:
+        """Some bytes; none at the end."""
+        return await self._loop.sock_recv(self.socket, size)
+
+    async def read_all(self) -> bytes:
+        """Everything up to the end, which may be a reset."""
+        data = bytearray()
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await self.read():
+                data += piece
+        return bytes(data)
+
+    def end(self) -> None:
+        """Send no more, as a half-closing peer does."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Go without a word: what a crash looks like from the other side."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> RawPeer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.socket.close()
+
+
+@asynccontextmanager
+async def listening(
+    target: str = "127.0.0.1:0",
+    codec: Callable[[], Any] = ByteLineCodec,
+    reactor: Callable[[], Recorder] = Recorder,
+    **options: Any,
+) -> AsyncIterator[tuple[RawServer[Any, Any], list[Recorder]]]:
+    """A server, and the reactors of the connections that it accepts."""
+    reactors: list[Recorder] = []
+
+    def accept() -> Recorder:
+        reactors.append(reactor())
+        return reactors[-1]
+
+    async with await serve(target, codec, accept, **options) as server:
+        yield server, reactors
+
+
+@asynccontextmanager
+async def connected(
+    target: str = "127.0.0.1:0",
+    codec: Callable[[], Any] = ByteLineCodec,
+    *,
+    client: Callable[[], Recorder] = Recorder,
+    server: Callable[[], Recorder] = Recorder,
+    client_limits: Limits | None = None,
+    certificates: Certificates | None = None,
+    **options: Any,
+) -> AsyncIterator[tuple[Recorder, Recorder]]:
+    """Two reactors, of the client and of the server, with a connection between them."""
+    client_context = None
+    if certificates:
+        options["ssl"] = certificates.server_context()
+        client_context = certificates.client_context()
+    async with listening(target, codec, server, **options) as (listener, reactors):
+        mine = client()
+        connection = await connect(
+            listener.target, codec(), mine, limits=client_limits, ssl=client_context
+        )
+        await wait_until(lambda: reactors and reactors[0].events)
+        yield mine, reactors[0]
+        connection.close()
+        await connection.wait_closed()

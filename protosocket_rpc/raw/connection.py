@@ -15,13 +15,24 @@ from __future__ import annotations
 
 from typing import Any, Final, Generic, Protocol
 
-from protosocket_rpc.errors import ConnectionClosed, FrameTooLarge, OutputQueueFull
+from protosocket_rpc.errors import (
+    ConnectionClosed,
+    FrameTooLarge,
+    OutputQueueFull,
+    ProtocolError,
+)
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.limits import Limits
 from protosocket_rpc.raw.reactor import Reactor
 
 # A message from this size on goes to the transport by itself: joining it to others would copy it.
 LARGE: Final = 32 * 1024
+
+# What was queued for a peer that did not read goes to the transport in pieces of this size.
+_PIECE: Final = 256 * 1024
+# Chunks of an unfinished message are joined in groups of so many: tiny ones cost more than their
+# own size.
+_CHUNKS: Final = 256
 
 _FEWEST_PER_FLUSH: Final = 2
 _MOST_PER_FLUSH: Final = 16
@@ -48,13 +59,17 @@ class Connection(Generic[Inbound, Outbound]):
     """
 
     __slots__ = (
+        "_close_waiters",
         "_closing",
         "_codec",
+        "_eof",
         "_failure",
         "_flush_due",
         "_in_turn",
+        "_joined",
         "_limits",
         "_loop",
+        "_lost",
         "_needed",
         "_out",
         "_queued",
@@ -67,8 +82,8 @@ class Connection(Generic[Inbound, Outbound]):
         "_tail",
         "_tail_size",
         "_transport",
-        "_waiters",
         "_writable_due",
+        "_writable_waiters",
         "flush_every",
         "heard",
     )
@@ -80,26 +95,34 @@ class Connection(Generic[Inbound, Outbound]):
         reactor: Reactor[Inbound, Outbound],
         limits: Limits,
         registry: Registry | None = None,
+        *,
+        reads_only_while_writable: bool = False,
     ) -> None:
         """Use `connect()` or `serve()`.
 
         Args:
-            registry: is told of this connection while it is open; None for a client's.
+            registry: is told of this connection while it is open.
+            reads_only_while_writable: stop reading from a peer that does not read: it must not
+                make this side hold all the answers. For servers only: if both sides did so, each
+                could wait for the other for ever.
         """
         self._loop = loop
         self._codec = codec
         self._reactor = reactor
         self._limits = limits
-        # A peer that sends without reading answers must not make this side hold them all. Only a
-        # server stops reading: if both sides did, each could wait for the other for ever.
         self._registry = registry
-        self._reads_only_while_writable = registry is not None
+        self._reads_only_while_writable = reads_only_while_writable
         self._reading_paused = False
+        self._eof = False
         self._transport: Any = None
         self._closing = False
+        self._lost = False
+        self._close_waiters: list[Any] = []
         self._failure: Exception | None = None
-        # Input: chunks of an unfinished message, their total, what it takes, what to drop.
+        # Input: chunks of an unfinished message (the first of them joined ones), their total, what
+        # it takes, what to drop.
         self._tail: list[bytes] = []
+        self._joined = 0
         self._tail_size = 0
         self._needed = 0
         self._skip = 0
@@ -110,7 +133,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._in_turn = False
         self._flush_due = False
         self._writable_due = False
-        self._waiters: list[Any] = []
+        self._writable_waiters: list[Any] = []
         self.flush_every = _FEWEST_PER_FLUSH
         self.heard = False
 
@@ -129,6 +152,11 @@ class Connection(Generic[Inbound, Outbound]):
     def closing(self) -> bool:
         """True from the moment that nothing more can be sent."""
         return self._closing
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the connection has ended or is ending; None while it is well, or was closed."""
+        return self._failure
 
     @property
     def queued(self) -> int:
@@ -151,13 +179,18 @@ class Connection(Generic[Inbound, Outbound]):
             self._write_stalled(data)
         elif len(data) >= LARGE:
             self.flush()
-            self._transport.write(data)
+            if self._stalled:
+                self._write_stalled(data)
+            else:
+                self._out.append(data)
+                self.flush()
         else:
             out.append(data)
             if len(out) >= self.flush_every:
-                # In two steps: the transport may call back.
-                self._out = []
-                self._transport.write(b"".join(out))
+                if not self._transport.is_closing():
+                    # In two steps: the transport may call back.
+                    self._out = []
+                    self._transport.write(b"".join(out))
             elif not (self._in_turn or self._flush_due):
                 self._flush_due = True
                 self._loop.call_soon(self._end_turn)
@@ -176,7 +209,9 @@ class Connection(Generic[Inbound, Outbound]):
     def flush(self) -> None:
         """Hand all that is queued to the transport now."""
         out = self._out
-        if out and not self._stalled:
+        # A transport that has failed says so in the next turn of the loop, and logs a warning for
+        # each write until then.
+        if out and not self._stalled and not self._transport.is_closing():
             self._out = []
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
@@ -190,7 +225,14 @@ class Connection(Generic[Inbound, Outbound]):
             raise ConnectionClosed("the connection is closed") from self._failure
         if self._stalled:
             waiter = self._loop.create_future()
-            self._waiters.append(waiter)
+            self._writable_waiters.append(waiter)
+            await waiter
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone, and `on_close` was called. Raises nothing."""
+        if not self._lost:
+            waiter = self._loop.create_future()
+            self._close_waiters.append(waiter)
             await waiter
 
     def request_writable(self) -> None:
@@ -203,7 +245,10 @@ class Connection(Generic[Inbound, Outbound]):
             self._loop.call_soon(self._tell_writable)
 
     def pause_reading(self) -> None:
-        """Receive nothing until `resume_reading`: the peer is stopped by its own full buffers."""
+        """Receive nothing until `resume_reading`: the peer is stopped by its own full buffers.
+
+        What was read already may still arrive.
+        """
         self._reading_paused = True
         self._update_reading()
 
@@ -213,7 +258,8 @@ class Connection(Generic[Inbound, Outbound]):
         self._update_reading()
 
     def _update_reading(self) -> None:
-        if self._closing:
+        # After the peer's end, resuming would have it told again.
+        if self._closing or self._eof:
             return
         if self._reading_paused or (self._stalled and self._reads_only_while_writable):
             self._transport.pause_reading()
@@ -221,41 +267,76 @@ class Connection(Generic[Inbound, Outbound]):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """Send what is queued, then close. Does nothing the second time."""
+        """Send what is queued, then close. Does nothing the second time.
+
+        What the peer sends from now on is not read.
+        """
         if not self._closing:
             self.flush()
             self._closing = True
             if self._out:  # only while stalled: the transport keeps it behind what it holds
                 self._transport.write(b"".join(self._out))
                 self._out = []
+                self._queued = 0
             self._transport.close()
+            self._fail_writable_waiters()
 
     def abort(self, cause: Exception) -> None:
         """Drop what is queued and close at once; `cause` is what `on_close` is told."""
+        if self._lost:
+            return
         if self._failure is None:
             self._failure = cause
         self._closing = True
         self._stalled = True  # nothing of what is queued leaves any more
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
+        self._fail_writable_waiters()
 
     def unsent(self) -> list[bytes]:
         """For `Reactor.on_close`: what was written here and never left, in order."""
         return self._out
 
-    def _fail(self, error: Exception) -> None:
-        """End the connection because of `error`, after the reactor's last words."""
-        if self._failure is not None or self._closing:
+    def _fail(self, error: BaseException) -> None:
+        """End the connection because of what its codec or its reactor raised."""
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error  # these end the program, as everywhere in asyncio
+        if self._failure is not None:
             return
-        self._failure = error
+        failure: Exception
+        if isinstance(error, Exception):
+            failure = error
+            if isinstance(error, ProtocolError):
+                _forget_tracebacks(error)
+        else:
+            failure = ConnectionClosed(f"{type(error).__name__} was raised")
+            failure.__cause__ = error
+        if self._closing:
+            if not isinstance(error, ConnectionClosed):  # which is how sending fails from now on
+                self._failure = failure
+            return
+        self._failure = failure
         try:
-            self._reactor.on_failure(error)
-        except Exception as second:  # the reactor is beyond help: only the end is left
-            self.abort(second)
+            self._reactor.on_failure(failure)
+        except Exception as second:
+            self._report("on_failure() of a reactor failed", second)
+        self.flush()
         if self._stalled:
-            self.abort(error)
+            self.abort(failure)  # last words do not wait for the peer
         else:
             self.close()
+
+    def _fail_writable_waiters(self) -> None:
+        waiters = self._writable_waiters
+        self._writable_waiters = []
+        for waiter in waiters:
+            if not waiter.done():
+                error = ConnectionClosed("the connection ended before its peer had read enough")
+                error.__cause__ = self._failure
+                waiter.set_exception(error)
+
+    def _report(self, message: str, error: Exception) -> None:
+        context = {"message": message, "exception": error, "protocol": self}
+        self._loop.call_exception_handler(context)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What asyncio's transport knows: ``peername``, ``sockname``, ``ssl_object``, ..."""
@@ -274,17 +355,17 @@ class Connection(Generic[Inbound, Outbound]):
             self._registry.add(self)
         try:
             self._reactor.on_open(self)
-        except Exception as error:  # the reactor's own: ends this connection only
+        except BaseException as error:
             self._fail(error)
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
         self.heard = True
         if self._needed or self._skip:
             data = self._rejoin(data)
             if not data:
                 return
-        if self._closing:
-            return
         messages: list[Inbound] = []
         self._in_turn = True
         try:
@@ -301,7 +382,7 @@ class Connection(Generic[Inbound, Outbound]):
                     self._reactor.on_messages(messages)
             if end != len(data):
                 self._keep(data, end)
-        except Exception as error:  # the decoder's or the reactor's: ends this connection only
+        except BaseException as error:
             self._fail(error)
         self._in_turn = False
         if self._out and not self._stalled:
@@ -320,6 +401,7 @@ class Connection(Generic[Inbound, Outbound]):
                 f"the peer sends a message of {needed or size} bytes; Limits.max_buffer is {limit}"
             )
         self._tail = [data[end:]]
+        self._joined = 0
         self._tail_size = size
         self._needed = needed if needed > size else size + 1
 
@@ -332,43 +414,78 @@ class Connection(Generic[Inbound, Outbound]):
             data = data[self._skip :]
             self._skip = 0
             return data
-        self._tail.append(data)
+        tail = self._tail
+        tail.append(data)
         self._tail_size += len(data)
         if self._tail_size < self._needed:
+            if len(tail) - self._joined >= _CHUNKS:
+                tail[self._joined :] = [b"".join(tail[self._joined :])]
+                self._joined += 1
             return b""
-        data = b"".join(self._tail)
+        data = b"".join(tail)
         self._tail = []
         self._needed = 0
         return data
 
     def eof_received(self) -> bool:
-        if self._needed or self._skip:
-            self._failure = ConnectionClosed("the peer closed in the middle of a message")
+        self._eof = True
+        if self._closing:
             return False
-        return self._reactor.on_eof()
+        if self._needed or self._skip:
+            self._fail(ConnectionClosed("the peer closed in the middle of a message"))
+            return False
+        try:
+            stay = self._reactor.on_eof()
+        except BaseException as error:
+            self._fail(error)
+            return False
+        # TLS cannot be closed in one direction only; asyncio logs a warning if it is asked to.
+        if stay and not self._closing and self.get_extra_info("sslcontext") is None:
+            return True
+        self.close()
+        return False
 
     def pause_writing(self) -> None:
         # Before the connection is open, this is about the end of TLS's handshake, which asyncio
         # would not send while reading is paused.
         if self._transport is not None:
             self._stalled = True
+            self._queued = sum([len(data) for data in self._out])
             self._update_reading()
 
     def resume_writing(self) -> None:
-        if self._closing:
+        if self._closing or not self._stalled:
             return
         self._stalled = False
-        self._queued = 0
-        self.flush()
+        self._flush_queued()
         if self._stalled or self._closing:
             return
         self._update_reading()
-        waiters = self._waiters
-        self._waiters = []
+        waiters = self._writable_waiters
+        self._writable_waiters = []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
         self._tell_writable()
+
+    def _flush_queued(self) -> None:
+        """Hand over what waits, piece by piece, for as long as the peer reads."""
+        out = self._out
+        queued = self._queued
+        self._out = []
+        start = 0
+        while start < len(out) and not self._stalled:
+            end = start
+            size = 0
+            while end < len(out) and size < _PIECE:
+                size += len(out[end])
+                end += 1
+            queued -= size
+            self._transport.write(b"".join(out[start:end]))
+            start = end
+        if start < len(out):
+            self._out = out[start:]
+        self._queued = queued
 
     def _tell_writable(self) -> None:
         self._writable_due = False
@@ -376,22 +493,19 @@ class Connection(Generic[Inbound, Outbound]):
             return
         try:
             self._reactor.on_writable()
-        except Exception as error:  # the reactor's own: ends this connection only
+        except BaseException as error:
             self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._failure is None:
+            if exc is None and not self._closing and (self._needed or self._skip):
+                exc = ConnectionClosed("the peer closed in the middle of a message")
+            self._failure = exc
         self._closing = True
         self._stalled = True
+        self._lost = True
         self._tail = []
-        cause = self._failure if self._failure is not None else exc
-        self._failure = cause
-        waiters = self._waiters
-        self._waiters = []
-        for waiter in waiters:
-            if not waiter.done():
-                error = ConnectionClosed("the connection ended before its peer had read enough")
-                error.__cause__ = cause
-                waiter.set_exception(error)
+        self._fail_writable_waiters()
         # Closed already, but asyncio's TLS of Python 3.10 warns unless it has been told so.
         self._transport.close()
         if self._registry is not None:
@@ -399,9 +513,25 @@ class Connection(Generic[Inbound, Outbound]):
         reactor = self._reactor
         # The reactor often holds this connection: not both, or only the collector frees them.
         self._reactor = Reactor()
-        reactor.on_close(cause)
+        try:
+            reactor.on_close(self._failure)
+        except Exception as error:
+            self._report("on_close() of a reactor failed", error)
         self._out = []
+        self._queued = 0
+        waiters = self._close_waiters
+        self._close_waiters = []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _end_turn(self) -> None:
         self._flush_due = False
         self.flush()
+
+
+def _forget_tracebacks(error: BaseException | None) -> None:
+    """The peer's fault: where it was noticed says little, but would keep the connection alive."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__

@@ -187,7 +187,9 @@ async def serve(
     own_limits = limits or Limits()
 
     def accept() -> Any:
-        return Connection(loop, codec(), reactor(), own_limits, connections)
+        return Connection(
+            loop, codec(), reactor(), own_limits, connections, reads_only_while_writable=True
+        )
 
     listeners: list[asyncio.AbstractServer] = []
     try:

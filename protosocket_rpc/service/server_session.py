@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from protosocket_rpc.errors import ProtocolError
+from protosocket_rpc.errors import ConnectionClosed, ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
@@ -54,7 +54,7 @@ class ServerSession(ServiceSession):
         elif message.code == NORMAL:
             if not message.method:
                 # An RPC that has ended, or never was: nobody is to hang on it.
-                self.tell(encode_frame(id, CANCEL, b""))
+                self.write(encode_frame(id, CANCEL, b""))
             elif self.draining:
                 self._refuse(id)
             else:
@@ -79,7 +79,9 @@ class ServerSession(ServiceSession):
         status = Status()
         status.code = code
         status.message = message
-        self.tell(encode_frame(id, NORMAL, status_field(status)) + encode_frame(id, END, b""))
+        connection = self.sender()
+        connection.write(encode_frame(id, NORMAL, status_field(status)))
+        connection.write(encode_frame(id, END, b""))
 
     def on_drained(self) -> None:
         """The last RPC has ended of a connection that takes no more."""
@@ -91,7 +93,7 @@ class ServerSession(ServiceSession):
             go_away = GoAway()
             go_away.last_id = self.last_id
             go_away.reason = reason
-            self.tell(encode_frame(0, END, go_away_field(go_away)))
+            self.connection.write(encode_frame(0, END, go_away_field(go_away)))
 
 
 class ServerRpc(ServiceRpc):
@@ -217,17 +219,17 @@ class ServerRpc(ServiceRpc):
     def on_end(self, message: Frame) -> None:
         receive = self.receive
         if receive is not None and not receive.ended:
+            receive.ended = True
             if receive.partial:
                 self.stop(INTERNAL, "the request stream ended in the middle of a message")
-                return
-            receive.end()
-            if self.streams_requests:
+            elif self.streams_requests:
                 self.on_readable()
 
     def on_cancel(self, message: Frame) -> None:
-        self.ended = True
+        session = self.session
+        self._release()
         self.on_stopped(CANCELLED, "the client cancelled the call")
-        self._end(encode_frame(self.id, CANCEL, b""))
+        session.write(encode_frame(self.id, CANCEL, b""))
 
     def on_oversized(self, message: Frame) -> None:
         limit = self.session.limits.max_receive_message_size
@@ -238,7 +240,7 @@ class ServerRpc(ServiceRpc):
 
     def on_lost(self, cause: Exception | None) -> None:
         if not self.ended:
-            self._end(b"")
+            self._release()
             self.on_stopped(CANCELLED, "the connection was lost")
 
     # -- what the handler's side does ------------------------------------------------------
@@ -247,7 +249,7 @@ class ServerRpc(ServiceRpc):
         """Metadata to go with the first frame; at once, to a peer that can take it alone."""
         self._initial_metadata = metadata_field(pairs)
         if self._initial_metadata and self.session.peer is not None and not self.ended:
-            self.session.tell(encode_frame(self.id, NORMAL, self._take_metadata()))
+            self.session.write(encode_frame(self.id, NORMAL, self._take_metadata()))
 
     def _take_metadata(self) -> bytes:
         fields = self._initial_metadata
@@ -264,27 +266,35 @@ class ServerRpc(ServiceRpc):
             self.send = SendHalf(session, self, UNLIMITED)
             self.send.send(b"", body, self._take_metadata(), last)
             return  # ended by on_sendable, when it has left
+        self._release()
         if self._initial_metadata:
             last = self._take_metadata() + last
-        self._end(encode_body_frame(self.id, b"", body, last))
+        session.write(encode_body_frame(self.id, b"", body, last))
 
     def write_message(self, body: bytes) -> bool:
-        """Send one message of the reply stream. False: wait for `on_sendable` first."""
+        """Send one message of the reply stream. False: wait for `on_sendable` first.
+
+        Raises:
+            ConnectionClosed: the RPC has ended.
+        """
+        if self.ended:
+            raise ConnectionClosed("the call has ended")
         assert self.send is not None
         return self.send.send(b"", body, self._take_metadata(), b"")
 
     def on_sendable(self) -> None:
         if not self.streams_replies:
-            self._end(b"")
+            self._release()
 
     def end_stream(self, trailers: Pairs | None) -> None:
         """The reply stream is complete; ends the RPC."""
         if self.ended:
             return
+        self._release()
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)
-        self._end(encode_frame(self.id, END, fields))
+        self.session.write(encode_frame(self.id, END, fields))
 
     def fail(
         self,
@@ -296,6 +306,9 @@ class ServerRpc(ServiceRpc):
         """End the RPC with a status other than OK."""
         if self.ended:
             return
+        self._release()
+        if self.session.lost:
+            return
         status = Status()
         status.code = code
         status.message = message
@@ -303,10 +316,10 @@ class ServerRpc(ServiceRpc):
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)
-        frames = encode_frame(self.id, NORMAL, fields + status_field(status))
+        connection = self.session.sender()
+        connection.write(encode_frame(self.id, NORMAL, fields + status_field(status)))
         if self.streams_replies:
-            frames += encode_frame(self.id, END, b"")
-        self._end(frames)
+            connection.write(encode_frame(self.id, END, b""))
 
     def stop(self, code: int, message: str) -> None:
         """End the RPC with a status, over the head of its handler."""
@@ -314,20 +327,14 @@ class ServerRpc(ServiceRpc):
             self.fail(code, message)
             self.on_stopped(code, message)
 
-    def _end(self, frames: bytes) -> None:
-        """The RPC has ended, and `frames` are its last."""
+    def _release(self) -> None:
         self.ended = True
         session = self.session
         session.rpcs.pop(self.id, None)
         if self.send is not None:
             self.send.drop()
-            if self.streams_replies:
-                self.on_sendable()
         if self.receive is not None:
+            self.receive.ended = True
             self.receive.drop()
-            if self.streams_requests:
-                self.on_readable()
-        if frames:
-            session.tell(frames)
         if session.draining and not session.rpcs:
             session.on_drained()

@@ -72,6 +72,9 @@ class Wire:
 
     abort = close
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def said(self) -> list[Note]:
         """What this side has sent since the last time that this was asked."""
         self.connection.flush()

@@ -334,7 +334,7 @@ class Driver {
         writer->Finish(&status, this);
       } else if (left) {
         left--;
-        writer->Write(message, grpc::WriteOptions().set_buffer_hint(), this);
+        writer->Write(message, this);
       } else {
         state = kClosing;
         writer->WritesDone(this);
@@ -393,7 +393,7 @@ class Driver {
       }
       if (left) {
         left--;
-        stream->Write(message, grpc::WriteOptions().set_buffer_hint(), &writes);
+        stream->Write(message, &writes);
       } else {
         closing = true;
         stream->WritesDone(&writes);
