@@ -16,7 +16,7 @@ from benchmarks.targets import COMPILED, PURE
 from benchmarks.workloads import FULL, QUICK, Workload
 
 _RESULTS = Path(__file__).parent / "results"
-_DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+_ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 
     again = commands.add_parser("report", help="tables and plots of an earlier run, anew")
     again.add_argument("json", type=Path)
-    again.add_argument("--docs", action="store_true", help=f"also put them into {_DOCUMENT.name}")
+    again.add_argument(
+        "--docs", action="store_true", help="also put them into docs/benchmarks.md and README.md"
+    )
     again.set_defaults(command=_report)
     return parser
 
@@ -126,9 +128,11 @@ def _report(options: argparse.Namespace) -> None:
     _write(results, options.json)
     _plot(results, options.json.parent)
     if options.docs:
-        text = report.replace_in(_DOCUMENT.read_text(), report.render(results))
-        _DOCUMENT.write_text(text)
-        say(f"written: {_DOCUMENT}")
+        texts = {"docs/benchmarks.md": report.render(results), "README.md": report.summary(results)}
+        for name, text in texts.items():
+            path = _ROOT / name
+            path.write_text(report.replace_in(path.read_text(), text))
+            say(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,39 @@ from benchmarks.results import Measurement, OpenLoop, PeerResults, Results, rati
 from benchmarks.workloads import CONCURRENCIES, FULL, SIZES, STREAM_SIZES
 
 Cell = Callable[[PeerResults], str]
-_BEGIN, _END = "<!-- results begin -->", "<!-- results end -->"
+_BEGIN, _END = "<!-- benchmarks begin -->", "<!-- benchmarks end -->"
 
 
 def render(results: Results) -> str:
     """Everything that was measured; tables without any figure are left away."""
     return "\n".join(_lines(results)) + "\n"
+
+
+def summary(results: Results) -> str:
+    """One table of medians, for the README."""
+
+    def rate(workload: str) -> Cell:
+        return lambda peer: _si(peer.rate(workload))
+
+    def cpu(peer: PeerResults) -> str:
+        measured = peer.workloads.get("unary 11 B, C=64")
+        if measured is None or not measured.rounds:
+            return ""
+        return f"{_us(measured, 'client')} / {_us(measured, 'server')}"
+
+    columns: dict[str, Cell] = {
+        "calls/s, one at a time": rate("unary 11 B, C=1"),
+        "64 in flight": rate("unary 11 B, C=64"),
+        "CPU us per call, client / server": cpu,
+        "highest rate with p99.9 < 5 ms": lambda peer: _si(peer.highest()),
+        "streamed messages/s": rate("server stream 16 B, 1 at once"),
+        "KiB per idle connection, client / server": lambda peer: " / ".join(
+            f"{peer.costs[f'idle_{side}_bytes'] / 1024:.1f}"
+            for side in ("client", "server")
+            if f"idle_{side}_bytes" in peer.costs
+        ),
+    }
+    return "\n".join(_by_peer(results, "", columns)).strip() + "\n"
 
 
 def replace_in(document: str, report: str) -> str:
@@ -251,8 +278,9 @@ def _by_peer(results: Results, title: str, columns: dict[str, Cell]) -> Iterator
     titles = ["peer", *columns]
     filled = [number for number in range(len(titles)) if any(row[number] for row in rows)]
     if rows:
-        yield f"### {title}"
-        yield ""
+        if title:
+            yield f"### {title}"
+            yield ""
         yield from _table(
             [titles[number] for number in filled],
             ([row[number] for number in filled] for row in rows),

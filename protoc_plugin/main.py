@@ -11,8 +11,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 import protoc_plugin
 from protoc_plugin.builder import CustomOptions, FileBuilder, Index, Names
 from protoc_plugin.errors import GenerationError
+from protoc_plugin.model import File
 from protoc_plugin.options import Options, parse_options
 from protoc_plugin.python import PythonNames
+from protoc_plugin.rust import RustNames
 
 _PROTO3_OPTIONAL = 1
 _SUPPORTS_EDITIONS = 2
@@ -21,6 +23,7 @@ _EDITION_2024 = 1001
 
 _LANGUAGES: dict[str, Callable[[FileDescriptorProto, Index, Options], Names]] = {
     "python": PythonNames,
+    "rust": RustNames,
 }
 
 
@@ -50,19 +53,21 @@ def generate(
     custom_options = CustomOptions(protos)
     output: dict[str, str] = {}
     sources: dict[str, str] = {}
+    files: list[File] = []
     for proto in found:
         try:
             names = _LANGUAGES[options.lang](proto, index, options)
         except GenerationError as error:
             raise GenerationError(f"{proto.name}: {error}") from error
-        for name, text in renderer.render(FileBuilder(proto, names, custom_options).build()):
+        files.append(FileBuilder(proto, names, custom_options).build())
+        for name, text in renderer.render(files[-1]):
             if name in output:
                 raise GenerationError(
                     f"{proto.name}: writes {name}, as {sources[name]} does; rename one of them"
                 )
             output[name] = text
             sources[name] = proto.name
-    return output
+    return output | dict(renderer.render_all(files))
 
 
 def respond(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from protoc_plugin.errors import GenerationError
 
 _CHOICES = {
-    "lang": ("python",),
+    "lang": ("python", "rust"),
     "codec": ("protobuf", "betterproto2", "bytes"),
     "imports": ("relative", "absolute"),
 }

@@ -2,13 +2,14 @@
 
 A template's own file name says what it writes: ``{file}_protosocket.py.j2`` writes
 ``acme/greeter_protosocket.py`` for ``acme/greeter.proto``. A name with ``{service}`` in it is
-rendered for each service; one that starts with ``_`` is for other templates to include.
+rendered for each service, one with neither once for all protos; one that starts with ``_`` is for
+other templates to include.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Renderer:
         self._environment.filters["docstring"] = docstring
         self._environment.filters["comment"] = comment
         self._environment.filters["fit"] = fit
+        self._environment.filters["rustdoc"] = rustdoc
         self._templates = sorted(
             {
                 template.name
@@ -87,27 +89,30 @@ class Renderer:
         )
 
     def render(self, file: model.File) -> Iterator[tuple[str, str]]:
-        """The name and the text of each output file.
+        """The name and the text of each output of one proto.
 
         Raises:
             GenerationError: a template is wrong, or what it wrote is no Python.
         """
         for template in self._templates:
-            services = file.services if "{service}" in template else (None,)
-            for service in services:
-                yield self._render(template, file, service)
+            output = template.removesuffix(_ENDING).replace("{file}", file.stem)
+            if "{service}" in template:
+                for service in file.services:
+                    name = output.replace("{service}", service.name.lower())
+                    yield name, self._render(template, name, file=file, service=service)
+            elif "{file}" in template:
+                yield output, self._render(template, output, file=file)
 
-    def _render(
-        self, template: str, file: model.File, service: model.Service | None
-    ) -> tuple[str, str]:
-        variables: dict[str, Any] = {"service": service} if service else {}
-        output = template.removesuffix(_ENDING).replace("{file}", file.stem)
-        if service:
-            output = output.replace("{service}", service.name.lower())
+    def render_all(self, files: Sequence[model.File]) -> Iterator[tuple[str, str]]:
+        """The name and the text of each output of all protos together; raises as render()."""
+        for template in self._templates:
+            if "{" not in template:
+                output = template.removesuffix(_ENDING)
+                yield output, self._render(template, output, files=files)
+
+    def _render(self, template: str, output: str, **variables: Any) -> str:
         try:
-            text = self._environment.get_template(template).render(
-                self._variables, file=file, **variables
-            )
+            text = self._environment.get_template(template).render(self._variables, **variables)
         except jinja2.TemplateSyntaxError as error:
             raise GenerationError(f"{error.filename}:{error.lineno}: {error.message}") from error
         except Exception as error:
@@ -115,7 +120,7 @@ class Renderer:
             raise GenerationError(f"{_position(error)}: {error}") from error
         if output.endswith(".py"):
             check_python(output, text)
-        return output, text
+        return text
 
 
 def check_python(name: str, text: str) -> None:
@@ -159,6 +164,12 @@ def comment(text: str) -> str:
 
 def _escaped(line: str) -> str:
     return line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').translate(_UNSEEN)
+
+
+def rustdoc(text: str, indent: int = 0) -> str:
+    """A doc comment of Rust, for a line that is already indented."""
+    lines = [f"/// {comment(line)}".rstrip() for line in text.split("\n")]
+    return ("\n" + " " * indent).join(lines)
 
 
 def fit(text: str, indent: int, width: int = 100) -> str:

@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 from protosocket_rpc.metadata import Metadata
@@ -26,7 +27,24 @@ from protosocket_rpc.status import StatusCode
 
 
 class ProtosocketError(Exception):
-    """Base of the errors that are this package's own."""
+    """Base of the errors that are this package's own. Picklable, along with what caused them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = super().__reduce__()
+        assert isinstance(reduced, tuple)
+        kind, args, *state = reduced
+        return self._with_cause(kind, args, state[0] if state else {})
+
+    def _with_cause(self, kind: Any, args: Any, state: dict[str, Any]) -> tuple[Any, ...]:
+        """What `__reduce__` returns: pickling by itself leaves ``__cause__`` behind."""
+        cause = self.__cause__
+        if cause is not None:
+            try:
+                pickle.loads(pickle.dumps(cause))
+            except Exception:  # whatever it is: its text has to do
+                cause = ProtosocketError(f"{type(cause).__name__}: {cause}")
+            state = {**state, "__cause__": cause}
+        return (kind, args, state) if state else (kind, args)
 
 
 class ConnectionClosed(ProtosocketError, ConnectionError):
@@ -136,7 +154,7 @@ class AioRpcError(RpcError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (
+        args = (
             self._code,
             self._initial_metadata,
             self._trailing_metadata,
@@ -144,3 +162,4 @@ class AioRpcError(RpcError):
             self._debug_error_string,
             self._status_details,
         )
+        return self._with_cause(type(self), args, {})

@@ -150,11 +150,18 @@ def test_report_states_medians_ranges_ratios_and_gaps() -> None:
     assert "| unary 11 B, C=1 | grpc.aio | >= 5.00x | not measured |" in text
 
 
+def test_summary_is_one_table() -> None:
+    lines = report.summary(_results()).splitlines()
+    assert lines[0] == "| peer | 64 in flight | CPU us per call, client / server |"
+    assert lines[2] == "| grpc.aio | 100 | 1 / 2 |"
+    assert len(lines) == 5
+
+
 def test_report_replaces_what_is_between_its_markers() -> None:
-    document = "a\n<!-- results begin -->\nold\n<!-- results end -->\nb\n"
+    document = "a\n<!-- benchmarks begin -->\nold\n<!-- benchmarks end -->\nb\n"
     new = report.replace_in(document, "new\n")
-    assert new == "a\n<!-- results begin -->\nnew\n<!-- results end -->\nb\n"
-    with pytest.raises(ValueError, match="results begin"):
+    assert new == "a\n<!-- benchmarks begin -->\nnew\n<!-- benchmarks end -->\nb\n"
+    with pytest.raises(ValueError, match="benchmarks begin"):
         report.replace_in("nothing", "new")
 
 

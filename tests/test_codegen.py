@@ -24,8 +24,8 @@ HELLOWORLD = HERE / "helloworld"
 def contents(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in folder.glob("**/*.py")
-    }
+        for path in folder.glob("**/*_protosocket.*")
+    } | {path.name: path.read_text() for path in folder.glob("*.rs")}
 
 
 def request_for(case: str, parameter: str = "") -> bytes:
@@ -146,7 +146,7 @@ def response_of(case: str, parameter: str = "") -> plugin_pb2.CodeGeneratorRespo
 
 
 VALID = (
-    "valid options: lang=python, codec=protobuf|betterproto2|bytes,"
+    "valid options: lang=python|rust, codec=protobuf|betterproto2|bytes,"
     " imports=relative|absolute, prefix=PACKAGE, installed=PROTO_OR_FOLDER, templates=FOLDER"
 )
 
@@ -164,6 +164,10 @@ VALID = (
         (
             "codec=betterproto2,imports=absolute",
             "betterproto2's own imports are relative; use imports=relative or prefix=PACKAGE",
+        ),
+        (
+            "lang=rust,codec=bytes",
+            "helloworld.proto: with lang=rust, templates is the only other option",
         ),
         ("templates=nowhere", "option 'templates': 'nowhere' is no folder"),
     ],

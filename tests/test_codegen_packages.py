@@ -119,7 +119,8 @@ def check(folder: Path, expected: tuple[int, int], protos: int) -> None:
 def test_cases(case: str, tmp_path: Path) -> None:
     """Every odd name imports, and is served and called."""
     words = dict(word.split("=") for word in options_of(case).split(",") if word)
-    words.pop("installed", None)
+    for name in ("installed", "lang"):
+        words.pop(name, None)
     if "prefix" in words:
         words["prefix"] = "gen"
     arguments = [f"--{name}={value}" for name, value in words.items()]

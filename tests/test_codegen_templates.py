@@ -56,6 +56,12 @@ def test_a_template_can_be_for_each_service(templates: Path, tmp_path: Path) -> 
     assert text == "helloworld.Greeter in helloworld.proto"
 
 
+def test_a_template_can_be_for_all_protos(templates: Path, tmp_path: Path) -> None:
+    write(templates, "index.txt.j2", "{% for file in files %}{{ file.stem }}{% endfor %}")
+    assert run(templates, tmp_path / "out") == ""
+    assert (tmp_path / "out" / "index.txt").read_text() == "helloworld"
+
+
 def test_a_part_of_the_built_in_template_is_replaced(templates: Path, tmp_path: Path) -> None:
     write(templates, "_servicer.py.j2", '{% include "builtin/_servicer.py.j2" %}\n\nMINE = True\n')
     assert run(templates, tmp_path / "out") == ""

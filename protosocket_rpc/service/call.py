@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Callable, Generator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
@@ -12,6 +12,7 @@ from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire
 from protosocket_rpc.service.client_session import ClientRpc
 from protosocket_rpc.service.current import CURRENT_RPC
 from protosocket_rpc.service.explain import explain
+from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -34,10 +35,21 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 RequestIterator = AsyncIterable[Request] | Iterable[Request]
 
+# Seconds. More is no deadline.
+_FOREVER: Final = 1e9
+# Requests that leave in one turn of the loop, from an iterator that never waits.
+_REQUESTS_PER_TURN: Final = 64
+
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
 # Bytes of a request stream that are kept, in case that it has to be sent on another connection.
 RESEND_LIMIT: Final = 64 * 1024
 _REQUEST_OVERHEAD: Final = 64
+
+
+def caught(error: BaseException) -> BaseException:
+    """An exception for a call to keep: without the frame that caught it, which holds the call."""
+    traceback = error.__traceback__
+    return error if traceback is None else error.with_traceback(traceback.tb_next)
 
 
 class Call(ClientRpc):
@@ -64,9 +76,11 @@ class Call(ClientRpc):
     # The RPC whose handler made this call, while that can still cancel it.
     _parent: ServicerContext[Any, Any] | None = None
     _callbacks: list[Callable[[Any], Any]] | None = None
-    _waiters: list[asyncio.Future[None]] | None = None
-    _sendable: asyncio.Future[None] | None = None
+    _waiters: Waiters | None = None
+    _writers: Waiters | None = None
     _request_task: asyncio.Task[None] | None = None
+    # Requests come from an iterator, not from write().
+    iterates: bool = False
     _writing_done: bool = False
     # Requests of a stream that were sent, in case that another connection has to take the call:
     # those that are still to be sent again, last first; and whether all of them are here.
@@ -90,7 +104,9 @@ class Call(ClientRpc):
         self._connector = connector
         self._metadata = metadata
         self.wait_for_ready = wait_for_ready
-        if timeout is not None:
+        if timeout is not None and not timeout >= _FOREVER:
+            if timeout != timeout:
+                raise ValueError("a timeout is a number of seconds, not NaN")
             self.started = now = connector.loop.time()
             self._deadline = now + timeout
         parent = CURRENT_RPC.get()
@@ -143,7 +159,7 @@ class Call(ClientRpc):
         try:
             session.open(self, self._method.field, self.body, fields)
         except OutputQueueFull as error:
-            self.fail(RESOURCE_EXHAUSTED, str(error), error)
+            self.fail(RESOURCE_EXHAUSTED, str(error), error.with_traceback(None))
             return
         except ConnectionClosed:
             self._connector.on_closing(session)
@@ -208,14 +224,10 @@ class Call(ClientRpc):
         if task is not None:
             self._request_task = None
             task.cancel()
-        if self._sendable is not None:
-            self.on_sendable()
-        waiters = self._waiters
-        if waiters is not None:
-            self._waiters = None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        if self._writers is not None:
+            wake(self._writers)
+        if self._waiters is not None:
+            wake(self._waiters)
         callbacks = self._callbacks
         if callbacks is not None:
             self._callbacks = None
@@ -232,6 +244,8 @@ class Call(ClientRpc):
             return asyncio.CancelledError(LOCALLY_CANCELLED)
         cause = self._cause
         if cause is not None and self._request_failed:
+            # Once: a call that held what it has raised would be a cycle, through the traceback.
+            self._cause = None
             return cause
         details = () if self._status is None else self._status.details
         error = AioRpcError(
@@ -254,12 +268,8 @@ class Call(ClientRpc):
             await waiter
 
     def on_initial_metadata(self) -> None:
-        waiters = self._waiters
-        if waiters is not None:
-            self._waiters = None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        if self._waiters is not None:
+            wake(self._waiters)
 
     # -- what the caller asks --------------------------------------------------------------
 
@@ -335,53 +345,84 @@ class Call(ClientRpc):
     def send_requests(self, requests: RequestIterator[Any] | None) -> None:
         """Send what an iterator gives, and half-close behind it."""
         if requests is not None:
-            self._request_task = self._connector.loop.create_task(self._send_all(requests))
+            self.iterates = True
+            if not self.finished:
+                self._request_task = self._connector.loop.create_task(self._send_all(requests))
 
     async def _send_all(self, requests: RequestIterator[Any]) -> None:
         try:
             if isinstance(requests, AsyncIterable):
-                async for request in requests:
-                    await self.send_request(request)
+                await self._send_each(requests)
             else:
-                for request in requests:
-                    await self.send_request(request)
+                await self._send_each(_in_turns(requests))
             await self.close_requests()
         except asyncio.CancelledError:
-            if not self.finished:
-                self.cancel()
+            self.cancel()
             raise
-        except Exception as error:
+        except BaseException as error:
+            if self._connector.loop.is_closed():
+                raise  # the interpreter disposes of what the loop has left behind
             if not self.finished:
                 # The caller's own error, not the RPC's: it is what the call raises.
                 self._request_failed = True
                 self._request_task = None
-                self.fail(CANCELLED, f"the request iterator raised {error!r}", error)
+                self.fail(CANCELLED, f"the request iterator raised {error!r}", caught(error))
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                raise
+
+    async def _send_each(self, requests: AsyncIterable[Any]) -> None:
+        try:
+            async for request in requests:
+                await self.send_request(request)
+        finally:
+            # A generator that nobody asks for more is to end now, not when it is collected.
+            close = getattr(requests, "aclose", None)
+            if close is not None:
+                await close()
 
     async def send_request(self, request: Any) -> None:
         """Send one message of the request stream; returns when the next may be sent."""
-        await self._wait_open()
+        await self._wait_sendable()
         if self.finished:
             raise self._ended_error()
         if self._writing_done:
             raise UsageError('RPC is half closed after calling "done_writing".')
-        body = self._method.serialize_request(request)
+        method = self._method
+        body = method.serialize_request(request)
+        limit = method.max_request_size
+        if limit is not None and len(body) > limit:
+            self.fail(
+                RESOURCE_EXHAUSTED, f"Sent message larger than max ({len(body)} vs. {limit})", None
+            )
+            raise self.error()
         if self._resendable:
             self._remember(body)
         if not self.write_message(body):
-            self._sendable = self._connector.loop.create_future()
-            await self._sendable
+            await self._wait_sendable()
+            if self.finished and self._outcome != OK:
+                raise self.error()
 
     async def close_requests(self) -> None:
         """Half-close: the request stream is complete."""
-        await self._wait_open()
+        await self._wait_sendable()
         if not self._writing_done:
             self._writing_done = True
             self.half_close()
 
-    async def _wait_open(self) -> None:
-        while (self.session is None or self._resending is not None) and not self.finished:
-            self._sendable = self._connector.loop.create_future()
-            await self._sendable
+    async def _wait_sendable(self) -> None:
+        """Wait until the RPC is open, and what was written before has left."""
+        while not self.finished and (
+            self.send is None or self.send.pending or self._resending is not None
+        ):
+            if self._writers is None:
+                self._writers = []
+            waiter = self._connector.loop.create_future()
+            self._writers.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.cancel()  # the task that writes was cancelled: so is the RPC
+                raise
 
     def _remember(self, body: bytes) -> None:
         """Keep a request in case that the server refuses the call."""
@@ -396,14 +437,9 @@ class Call(ClientRpc):
 
     def _resend(self, requests: list[bytes]) -> bool:
         """Send again what was sent on another connection. False: go on at `on_sendable`."""
-        try:
-            while requests:
-                if not self.write_message(requests.pop()):
-                    return False
-        except OutputQueueFull as error:
-            self.fail(RESOURCE_EXHAUSTED, str(error), error)
-        except ConnectionClosed:
-            return False  # lost before this was noticed: the call will be told
+        while requests:
+            if not self.write_message(requests.pop()):
+                return False
         self._resending = None
         if self._writing_done:
             self.half_close()
@@ -412,16 +448,24 @@ class Call(ClientRpc):
     def on_sendable(self) -> None:
         if self._resending is not None and not (self.finished or self._resend(self._resending)):
             return
-        sendable = self._sendable
-        if sendable is not None:
-            self._sendable = None
-            if not sendable.done():
-                sendable.set_result(None)
+        if self._writers is not None:
+            wake(self._writers)
 
     def _ended_error(self) -> BaseException:
         if self._outcome == OK:
             return asyncio.InvalidStateError("RPC already finished.")
         return self.error()
+
+
+async def _in_turns(requests: Iterable[Request]) -> AsyncIterator[Request]:
+    """The requests of an iterator that never gives way to others."""
+    turn = _REQUESTS_PER_TURN
+    for request in requests:
+        yield request
+        turn -= 1
+        if not turn:
+            turn = _REQUESTS_PER_TURN
+            await asyncio.sleep(0)
 
 
 class ReplyCall(Call, Generic[Request, Reply]):
@@ -442,7 +486,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
         try:
             reply = self._method.parse_reply(body)
         except Exception as error:  # what the message library raises is its own affair
-            self._cause = error
+            self._cause = caught(error)
             self.on_finished(INTERNAL, "Exception deserializing response!", None)
             return
         self._outcome = OK
@@ -454,7 +498,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
             or self._waiters is not None
             or self._callbacks is not None
             or self._request_task is not None
-            or self._sendable is not None
+            or self._writers is not None
         ):
             self._on_done()
 
@@ -465,17 +509,19 @@ class ReplyCall(Call, Generic[Request, Reply]):
             if self._locally_cancelled:
                 future.cancel(LOCALLY_CANCELLED)
             else:
-                future.set_exception(self.error())
-                future.exception()  # nobody has to await a call
+                future.set_result(None)
 
     def __await__(self) -> Generator[Any, Any, Reply]:
         try:
             reply: Reply = yield from self._future
-            return reply
         except asyncio.CancelledError:
             # The task that waits was cancelled: so is the RPC. Or it was, and this is how.
             self.cancel()
             raise
+        if self._outcome != OK:
+            # Not kept: a call that held what it has raised would be a cycle.
+            raise self.error()
+        return reply
 
 
 class UnaryUnaryCall(ReplyCall[Request, Reply]):
@@ -494,12 +540,12 @@ class StreamUnaryCall(ReplyCall[Request, Reply]):
             AioRpcError: the RPC has ended.
             UsageError: the requests come from an iterator, or are complete.
         """
-        if self._request_task is not None:
+        if self.iterates:
             raise UsageError("the requests of this call come from an iterator")
         await self.send_request(request)
 
     async def done_writing(self) -> None:
         """The requests are complete."""
-        if self._request_task is not None:
+        if self.iterates:
             raise UsageError("the requests of this call come from an iterator")
         await self.close_requests()

@@ -24,6 +24,7 @@ class ChannelConnection(ClientSession):
     Attributes:
         peer_name: as `ServicerContext.peer` has it.
         closed: done when the connection is.
+        failure: what ended the connection from this side; None if nothing did.
     """
 
     def __init__(self, subchannel: Subchannel) -> None:
@@ -31,6 +32,7 @@ class ChannelConnection(ClientSession):
         self.subchannel = subchannel
         self.peer_name = ""
         self.closed: asyncio.Future[None] = subchannel.connector.loop.create_future()
+        self.failure: Exception | None = None
         # The last id, and when that was: calls keep no time of their own.
         self._marks = [(0, subchannel.connector.loop.time())]
 
@@ -48,7 +50,9 @@ class ChannelConnection(ClientSession):
         self.subchannel.on_greeted(self)
 
     def on_failure(self, error: Exception) -> None:
+        self.failure = error
         self.subchannel.connector.on_failure(self.peer_name, error)
+        self.subchannel.on_broken(self, error)
 
     def on_draining(self, go_away: GoAway) -> None:
         self.subchannel.on_gone(self, go_away)

@@ -8,10 +8,8 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from protosocket_rpc.errors import ConnectionClosed, OutputQueueFull, ProtocolError
-from protosocket_rpc.metadata import Pairs
+from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END
 from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits
@@ -81,10 +79,12 @@ class ClientSession(ServiceSession):
             credit = CREDIT_BEFORE_SETTINGS
             if self.peer is not None:
                 credit = self.peer.initial_credit
-            rpc.send = SendHalf(self, rpc, credit)
             connection.write(encode_frame(id, 0, method + fields))
+            rpc.send = SendHalf(self, rpc, credit)
         elif len(body) <= self.fragment_size:
             connection.write(encode_body_frame(id, method, body, fields))
+        elif connection.closing:
+            raise ConnectionClosed("the connection is closed")
         else:
             rpc.send = SendHalf(self, rpc, len(body))
             rpc.send.send(method, body, fields, b"")
@@ -220,24 +220,20 @@ class ClientRpc(ServiceRpc):
         return self.send.send(b"", body, b"", b"")
 
     def half_close(self) -> None:
-        """The request stream is complete."""
+        """The request stream is complete: its last message has left."""
         if not self.finished and self.session is not None:
-            self.session.write(encode_frame(self.id, END, b""))
+            self.session.tell(encode_frame(self.id, END, b""))
 
     def abandon(self, code: int, message: str) -> None:
         """End the RPC from this side, and tell the server so."""
         if self.finished:
             return
-        session = self.session
-        if session is not None and not session.lost:
-            connection = session.sender()
-            if not connection.closing:
-                # A server that does not read need not be told either.
-                with contextlib.suppress(OutputQueueFull):
-                    connection.write(encode_frame(self.id, CANCEL, b""))
         self.finish(code, message, None)
-        if session is not None and session.draining and not session.rpcs:
-            session.on_drained()
+        session = self.session
+        if session is not None:
+            session.tell(encode_frame(self.id, CANCEL, b""))
+            if session.draining and not session.rpcs:
+                session.on_drained()
 
     def finish(self, code: int, message: str, status: Status | None) -> None:
         """The RPC has ended: exactly once."""
@@ -253,7 +249,7 @@ class ClientRpc(ServiceRpc):
         if self.send is not None:
             self.send.drop()
         if self.receive is not None:
-            self.receive.ended = True
+            self.receive.end()
 
     # -- what the connection says ----------------------------------------------------------
 
@@ -262,19 +258,18 @@ class ClientRpc(ServiceRpc):
         if (
             body is not None
             and self.receive is None
+            and self.send is None
+            and message.metadata is None
+            and message.trailers is None
             and message.status is None
             and not message.more
             and not message.compression
         ):
             session = self.session
             assert session is not None
-            if len(body) <= session.limits.max_receive_message_size and not self.streams_requests:
+            if len(body) <= session.limits.max_receive_message_size:
                 self.finished = True
                 del session.rpcs[self.id]
-                if message.metadata is not None:
-                    self.initial_metadata_pairs = message.metadata
-                if message.trailers is not None:
-                    self.trailers = message.trailers
                 self.on_reply(body)
                 return
         self._on_message(message)
@@ -282,28 +277,45 @@ class ClientRpc(ServiceRpc):
     def _on_message(self, message: Frame) -> None:
         session = self.session
         assert session is not None
-        if self.streams_requests and session.peer is None:
-            # Settings come first from a peer that has any.
-            self.abandon(
-                UNIMPLEMENTED,
-                "the server does not take request streams: it answered without sending settings",
-            )
+        if (
+            message.metadata is not None or message.trailers is not None
+        ) and not self._accept_metadata(session, message):
             return
-        if message.metadata is not None and self.initial_metadata_pairs is None:
-            self.initial_metadata_pairs = message.metadata
-            self.on_initial_metadata()
-        if message.trailers is not None:
-            self.trailers = message.trailers
         if message.credit and self.send is not None:
             self.send.grant(message.credit)
         status = message.status
         if status is not None and status.code != OK:
             self.finish(status.code, status.message, status)
-            return
-        if message.body is not None:
+        elif self.streams_requests and session.peer is None:
+            # Settings come first from a peer that has any.
+            self.abandon(
+                UNIMPLEMENTED,
+                "the server does not take request streams: it answered without sending settings",
+            )
+        elif message.body is not None:
+            if self.initial_metadata_pairs is None:
+                self.initial_metadata_pairs = []  # it would have come by now
+                self.on_initial_metadata()
             self._on_body(session, message)
         elif status is not None and not self.streams_replies:
             self.finish(INTERNAL, "the server answered OK without a reply", None)
+
+    def _accept_metadata(self, session: ClientSession, message: Frame) -> bool:
+        """Take in a frame's metadata. False if it is too large: that has ended the RPC."""
+        limit = session.limits.max_metadata_size
+        for pairs in (message.metadata, message.trailers):
+            if pairs is not None and metadata_size(pairs) > limit:
+                self.abandon(
+                    RESOURCE_EXHAUSTED,
+                    f"Received metadata larger than max ({metadata_size(pairs)} vs. {limit})",
+                )
+                return False
+        if message.trailers is not None:
+            self.trailers = message.trailers
+        if message.metadata is not None and self.initial_metadata_pairs is None:
+            self.initial_metadata_pairs = message.metadata
+            self.on_initial_metadata()
+        return True
 
     def _on_body(self, session: ClientSession, message: Frame) -> None:
         receive = self.receive
@@ -328,11 +340,14 @@ class ClientRpc(ServiceRpc):
             self.on_reply(body)
 
     def on_end(self, message: Frame) -> None:
-        if message.metadata is not None and self.initial_metadata_pairs is None:
-            self.initial_metadata_pairs = message.metadata
-        if message.trailers is not None:
-            self.trailers = message.trailers
-        if not self.streams_replies:
+        session = self.session
+        assert session is not None
+        status = message.status
+        if not self._accept_metadata(session, message):
+            return
+        if status is not None and status.code != OK:
+            self.finish(status.code, status.message, status)
+        elif not self.streams_replies:
             self.finish(INTERNAL, "the server ended the call without a reply", None)
         elif self.receive is not None and self.receive.partial:
             self.finish(INTERNAL, "the server ended the stream in the middle of a message", None)
@@ -351,7 +366,8 @@ class ClientRpc(ServiceRpc):
         )
 
     def on_lost(self, cause: Exception | None) -> None:
-        lost = ConnectionClosed("the connection was lost before the call had ended")
+        why = "" if cause is None else f": {cause or type(cause).__name__}"
+        lost = ConnectionClosed(f"the connection was lost before the call had ended{why}")
         lost.__cause__ = cause
         self.on_connection_lost(lost)
 

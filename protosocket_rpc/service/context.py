@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from protosocket_rpc.errors import AbortError, ConnectionClosed, OutputQueueFull, UsageError
+from protosocket_rpc.errors import AbortError, UsageError
 from protosocket_rpc.metadata import (
     Metadata,
     MetadataLike,
@@ -17,6 +17,7 @@ from protosocket_rpc.metadata import (
 )
 from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.server_session import ServerRpc
+from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -58,8 +59,6 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     """One RPC, as its handler sees it. The second argument of every handler."""
 
     _task: asyncio.Task[None] | None = None
-    _waiter: asyncio.Future[None] | None = None
-    _readable: asyncio.Future[None] | None = None
     _deadline: float | None = None
     _code: StatusCode | None = None
     _details: str = ""
@@ -78,6 +77,10 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         self.handler = handler
         self.streams_requests = handler.streams_requests
         self.streams_replies = handler.streams_replies
+        if self.streams_replies:
+            self._writers: Waiters = []
+        if self.streams_requests:
+            self._readers: Waiters = []
 
     # -- running the handler ---------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if task is not None:
             self.connection.tasks.discard(task)
             self._task = None
-        if self.bucket is not None:
+        if self.bucket is not None and self.ended:  # not if a large reply is on its way
             self.connection.deadlines.remove(self)
         if self._callbacks is not None:
             callbacks = self._callbacks
@@ -173,10 +176,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             return
         body = self._serialize(reply)
         if body is not None:
-            try:
-                self.reply(body, self._trailers)
-            except (ConnectionClosed, OutputQueueFull) as error:
-                self._cannot_send(error)
+            self.reply(body, self._trailers)
 
     def finish_stream(self) -> None:
         """The handler of an RPC with a reply stream has ended it."""
@@ -185,24 +185,21 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if self._code is not None and self._code is not StatusCode.OK:
             self.fail(self._code.number, self._details, (), self._trailers)
         else:
-            try:
-                self.end_stream(self._trailers)
-            except (ConnectionClosed, OutputQueueFull) as error:
-                self._cannot_send(error)
+            self.end_stream(self._trailers)
 
     def finish_raised(self, error: BaseException) -> None:
         """The handler has raised. Whatever it was, the client gets exactly one answer."""
-        if not isinstance(error, AbortError) and not (
-            isinstance(error, asyncio.CancelledError) and self.ended
-        ):
+        loop = self.connection.loop
+        if loop.is_closed():
+            return  # the interpreter disposes of what the loop has left behind
+        if not (self.ended and isinstance(error, (AbortError, asyncio.CancelledError))):
             self._fail_with(error)
-        if isinstance(error, KeyboardInterrupt):
-            raise error
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            # As out of any task: these end the loop. Once the client has been told.
+            loop.call_soon(_raise, error)
 
     def _fail_with(self, error: BaseException) -> None:
         path = self.handler.method.path
-        if isinstance(error, (ConnectionClosed, OutputQueueFull)) and self.ended:
-            return
         if isinstance(error, asyncio.CancelledError):
             code, message = CANCELLED, "the handler was cancelled"
             _log.info("%s: the handler was cancelled, not by its client", path)
@@ -212,7 +209,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         else:
             code, message = UNKNOWN, "the handler failed; the server's log says how"
             _log.error("%s: the handler raised, for %s", path, self.peer(), exc_info=error)
-        self._fail_safely(code, message)
+        self.fail(code, message, (), self._trailers)
 
     def _serialize(self, reply: Reply) -> bytes | None:
         """The bytes of a reply; None if it has none, and the RPC was failed for it."""
@@ -237,23 +234,12 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             return None
         return body
 
-    def _fail_safely(self, code: int, message: str) -> None:
-        """As `fail`, whatever state the connection is in."""
-        try:
-            self.fail(code, message, (), self._trailers)
-        except (ConnectionClosed, OutputQueueFull) as error:
-            self._cannot_send(error)
-
-    def _cannot_send(self, error: Exception) -> None:
-        """A peer that cannot be sent to loses its connection; its handlers are told by that."""
-        self.connection.sender().abort(error)
-
     # -- messages --------------------------------------------------------------------------
 
     def send_reply(self, reply: Reply) -> bool:
         """Send one message of the reply stream. False: await `wait_sendable` before the next."""
         if self.ended:
-            raise asyncio.CancelledError
+            raise self._ended_error()
         body = self._serialize(reply)
         if body is None:
             raise AbortError
@@ -261,25 +247,27 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     async def wait_sendable(self) -> None:
         """Wait until the client takes more."""
+        while self.send is not None and self.send.pending:
+            waiter = self.connection.loop.create_future()
+            self._writers.append(waiter)
+            await waiter
         if self.ended:
-            raise asyncio.CancelledError
-        waiter = self._waiter = self.connection.loop.create_future()
-        await waiter
+            raise self._ended_error()
 
     def on_sendable(self) -> None:
-        if self._waiter is not None:
-            if not self._waiter.done():
-                self._waiter.set_result(None)
-            self._waiter = None
+        if self.streams_replies:
+            wake(self._writers)
         else:
             super().on_sendable()
+            if self.bucket is not None:
+                self.connection.deadlines.remove(self)
 
     def on_readable(self) -> None:
-        readable = self._readable
-        if readable is not None:
-            self._readable = None
-            if not readable.done():
-                readable.set_result(None)
+        wake(self._readers)
+
+    def _ended_error(self) -> BaseException:
+        """What leaves a handler that goes on after its RPC has ended."""
+        return asyncio.CancelledError() if self._stopped else AbortError()
 
     async def next_request(self, way: str) -> Any:
         """The next request; `EOF` after the last. `way` is how it is asked for."""
@@ -297,11 +285,12 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
                     self.fail(INTERNAL, "Exception deserializing request!")
                     raise AbortError from None
             if self.ended:
-                raise asyncio.CancelledError
+                raise self._ended_error()
             if receive.ended:
                 return EOF
-            self._readable = self.connection.loop.create_future()
-            await self._readable
+            waiter = self.connection.loop.create_future()
+            self._readers.append(waiter)
+            await waiter
 
     def _read_by(self, way: str) -> None:
         if self._reads and self._reads != way:
@@ -320,6 +309,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         """Send a message of a reply stream; returns when the next may be sent."""
         if not self.streams_replies:
             raise UsageError(f"{self.method()} has one reply: return it")
+        await self.wait_sendable()  # for what another task sends
         if not self.send_reply(message):
             await self.wait_sendable()
 
@@ -364,7 +354,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def set_details(self, details: str) -> None:
         """The text that goes with the code."""
-        self._details = details
+        self._details = _as_text(details)
 
     def details(self) -> str:
         """What was set by `set_details`."""
@@ -381,6 +371,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         Raises:
             AbortError: always. Catching it changes nothing: the RPC has ended.
             ValueError: the code is OK.
+            TypeError: the code is no StatusCode, or the details are no text.
         """
         code = _as_code(code)
         if code is StatusCode.OK:
@@ -388,8 +379,8 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if trailing_metadata is not None:
             self.set_trailing_metadata(trailing_metadata)
         self._code = code
-        self._details = details
-        self._fail_safely(code.number, details)
+        self._details = _as_text(details)
+        self.fail(code.number, details, (), self._trailers)
         raise AbortError(f"{code.name}: {details}")
 
     # -- the call --------------------------------------------------------------------------
@@ -440,6 +431,16 @@ def _as_code(code: StatusCode | int) -> StatusCode:
     if not isinstance(code, StatusCode):
         raise TypeError(f"a status code must be a StatusCode, not {code!r}")
     return code
+
+
+def _as_text(details: str) -> str:
+    if not isinstance(details, str):
+        raise TypeError(f"a status has a text as its details, not {details!r}")
+    return details
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 async def unimplemented(context: ServicerContext[Any, Any]) -> NoReturn:

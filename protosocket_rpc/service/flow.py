@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ProtosocketError
+from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame
 
@@ -51,22 +52,19 @@ class SendHalf:
             last: encoded fields of its last frame, behind the body.
         """
         session = self._session
-        if self.credit > 0 and len(body) <= session.fragment_size:
-            self.credit -= len(body)
+        if self.credit > 0:
+            # An empty message counts as one byte: it takes memory, too.
+            self.credit -= len(body) or 1
             connection = session.sender()
-            connection.write(encode_body_frame(self._owner.id, before, body, first + last))
-            if connection.writable:
+            if len(body) <= session.fragment_size and connection.writable:
+                connection.write(encode_body_frame(self._owner.id, before, body, first + last))
                 return True
             session.enlist(self)
-            return False
         self._body = body
         self._sent = 0
         self._before = before
         self._first = first
         self._last = last
-        if self.credit > 0:
-            self.credit -= len(body)
-            session.enlist(self)
         return False
 
     @property
@@ -84,7 +82,7 @@ class SendHalf:
         waited = self.credit <= 0
         self.credit += credit
         if waited and self.credit > 0 and self._body is not None:
-            self.credit -= len(self._body)
+            self.credit -= len(self._body) or 1
             self._session.enlist(self)
 
     def pump(self) -> int:
@@ -115,6 +113,10 @@ class SendHalf:
         """Send no more, and forget what waits."""
         self._dropped = True
         self._body = None
+        self._owner = _NOBODY  # not a cycle any more
+
+
+_NOBODY: Final = ServiceRpc()
 
 
 class ReceiveHalf:
@@ -132,8 +134,9 @@ class ReceiveHalf:
         self._id = id
         self._max_size = max_size
         self._window = window
+        self._most_unread = max(window, CREDIT_BEFORE_SETTINGS) + max_size
         self._messages: deque[tuple[bytes, int]] = deque()
-        self._fragments: list[bytes] | None = None
+        self._fragments: bytearray | None = None
         self._size = 0
         self._compression = 0
         self._unread = 0
@@ -163,13 +166,13 @@ class ReceiveHalf:
             )
         if frame.more:
             if fragments is None:
-                self._fragments = [body]
+                self._fragments = bytearray(body)
             else:
-                fragments.append(body)
+                fragments += body
             return None
         if fragments is not None:
-            fragments.append(body)
-            body = b"".join(fragments)
+            fragments += body
+            body = bytes(fragments)
             self._fragments = None
         if self._compression:
             body = self._session.decompress(self._compression, body, self._max_size)
@@ -182,11 +185,11 @@ class ReceiveHalf:
 
     def store(self, message: bytes) -> None:
         """Hold a message until `take`."""
-        self._messages.append((message, self._size))
-        self._unread += self._size
-        # A sender without credit, or messages of no bytes, which need none: the connection is
-        # the limit, and reading from it pauses.
-        if len(self._messages) > self._window or self._unread > self._window + self._max_size:
+        size = self._size or 1
+        self._messages.append((message, size))
+        self._unread += size
+        # No sender that minds its credit gets here. For others, the connection is the limit.
+        if self._unread > self._most_unread and not self.ended:
             self._choking = True
             self._session.choke(self)
 
@@ -208,8 +211,13 @@ class ReceiveHalf:
     def drop(self) -> None:
         """Forget what lies here: nobody will take it."""
         self._messages.clear()
-        self._fragments = None
         self._unread = 0
+        self.end()
+
+    def end(self) -> None:
+        """No more will come. What lies here may still be taken."""
+        self.ended = True
+        self._fragments = None
         if self._choking:
             self._choking = False
             self._session.unchoke(self)

@@ -7,7 +7,7 @@ which coroutine runs the user's function.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from protosocket_rpc.service.current import CURRENT_RPC
@@ -64,7 +64,7 @@ async def _serve_replies(context: ServicerContext[Any, Any], request: Any) -> No
         if hasattr(replies, "__aiter__"):
             await _send_replies(context, replies)
         else:
-            await replies  # a coroutine function that uses context.write()
+            await _await_writes(context, replies)
         context.finish_stream()
     except BaseException as error:
         context.finish_raised(error)
@@ -88,6 +88,17 @@ async def _send_replies(context: ServicerContext[Any, Any], replies: AsyncIterat
         close = getattr(replies, "aclose", None)
         if close is not None:
             await close()
+
+
+async def _await_writes(context: ServicerContext[Any, Any], writes: Awaitable[Any]) -> None:
+    """A coroutine function's way to stream replies: with `context.write()`."""
+    result = await writes
+    if result is not None:
+        raise TypeError(
+            f"{context.method()} streams its replies: yield them, or context.write() them, "
+            f"but do not return {type(result).__name__}"
+        )
+    await context.wait_sendable()  # if a writer was cancelled, its message may be on its way
 
 
 class _GiveWay:
@@ -150,13 +161,7 @@ def check_kind(method: MethodDescriptor[Any, Any], behavior: Callable[..., Any])
         TypeError: with the method's name, what it is, and what it has to be.
     """
     name = getattr(behavior, "__qualname__", repr(behavior))
-    if method.streams_replies:
-        if inspect.iscoroutinefunction(behavior):
-            raise TypeError(
-                f"{name} is a coroutine function, but {method.path} streams its replies: "
-                "make it an async generator, with `yield` for each reply"
-            )
-    elif inspect.isasyncgenfunction(behavior):
+    if inspect.isasyncgenfunction(behavior) and not method.streams_replies:
         raise TypeError(
             f"{name} is an async generator, but {method.path} has one reply: "
             "make it a coroutine function, with `return` for the reply"

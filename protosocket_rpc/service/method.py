@@ -11,6 +11,7 @@ from protosocket_rpc.service.call import (
     RequestIterator,
     StreamUnaryCall,
     UnaryUnaryCall,
+    caught,
 )
 from protosocket_rpc.service.descriptor import MethodDescriptor
 from protosocket_rpc.service.stream_call import (
@@ -64,7 +65,7 @@ class Method:
         try:
             body = self.serialize_request(request)
         except Exception as error:  # what the message library raises is its own affair
-            call.fail(INTERNAL, "Exception serializing request!", error)
+            call.fail(INTERNAL, "Exception serializing request!", caught(error))
             return
         limit = self.max_request_size
         if limit is not None and len(body) > limit:

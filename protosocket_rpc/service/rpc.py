@@ -15,7 +15,7 @@ class ServiceRpc(Rpc[Frame]):
     bucket: set[Any] | None = None
 
     def on_sendable(self) -> None:
-        """Another message may be sent."""
+        """Another message may be sent, or the RPC has ended."""
 
     def on_deadline(self) -> None:
         """The deadline has passed."""

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
@@ -54,7 +54,7 @@ class ServerSession(ServiceSession):
         elif message.code == NORMAL:
             if not message.method:
                 # An RPC that has ended, or never was: nobody is to hang on it.
-                self.write(encode_frame(id, CANCEL, b""))
+                self.tell(encode_frame(id, CANCEL, b""))
             elif self.draining:
                 self._refuse(id)
             else:
@@ -79,9 +79,7 @@ class ServerSession(ServiceSession):
         status = Status()
         status.code = code
         status.message = message
-        connection = self.sender()
-        connection.write(encode_frame(id, NORMAL, status_field(status)))
-        connection.write(encode_frame(id, END, b""))
+        self.tell(encode_frame(id, NORMAL, status_field(status)) + encode_frame(id, END, b""))
 
     def on_drained(self) -> None:
         """The last RPC has ended of a connection that takes no more."""
@@ -93,7 +91,7 @@ class ServerSession(ServiceSession):
             go_away = GoAway()
             go_away.last_id = self.last_id
             go_away.reason = reason
-            self.connection.write(encode_frame(0, END, go_away_field(go_away)))
+            self.tell(encode_frame(0, END, go_away_field(go_away)))
 
 
 class ServerRpc(ServiceRpc):
@@ -219,17 +217,17 @@ class ServerRpc(ServiceRpc):
     def on_end(self, message: Frame) -> None:
         receive = self.receive
         if receive is not None and not receive.ended:
-            receive.ended = True
             if receive.partial:
                 self.stop(INTERNAL, "the request stream ended in the middle of a message")
-            elif self.streams_requests:
+                return
+            receive.end()
+            if self.streams_requests:
                 self.on_readable()
 
     def on_cancel(self, message: Frame) -> None:
-        session = self.session
-        self._release()
+        self.ended = True
         self.on_stopped(CANCELLED, "the client cancelled the call")
-        session.write(encode_frame(self.id, CANCEL, b""))
+        self._end(encode_frame(self.id, CANCEL, b""))
 
     def on_oversized(self, message: Frame) -> None:
         limit = self.session.limits.max_receive_message_size
@@ -240,7 +238,7 @@ class ServerRpc(ServiceRpc):
 
     def on_lost(self, cause: Exception | None) -> None:
         if not self.ended:
-            self._release()
+            self._end(b"")
             self.on_stopped(CANCELLED, "the connection was lost")
 
     # -- what the handler's side does ------------------------------------------------------
@@ -249,7 +247,7 @@ class ServerRpc(ServiceRpc):
         """Metadata to go with the first frame; at once, to a peer that can take it alone."""
         self._initial_metadata = metadata_field(pairs)
         if self._initial_metadata and self.session.peer is not None and not self.ended:
-            self.session.write(encode_frame(self.id, NORMAL, self._take_metadata()))
+            self.session.tell(encode_frame(self.id, NORMAL, self._take_metadata()))
 
     def _take_metadata(self) -> bytes:
         fields = self._initial_metadata
@@ -266,35 +264,27 @@ class ServerRpc(ServiceRpc):
             self.send = SendHalf(session, self, UNLIMITED)
             self.send.send(b"", body, self._take_metadata(), last)
             return  # ended by on_sendable, when it has left
-        self._release()
         if self._initial_metadata:
             last = self._take_metadata() + last
-        session.write(encode_body_frame(self.id, b"", body, last))
+        self._end(encode_body_frame(self.id, b"", body, last))
 
     def write_message(self, body: bytes) -> bool:
-        """Send one message of the reply stream. False: wait for `on_sendable` first.
-
-        Raises:
-            ConnectionClosed: the RPC has ended.
-        """
-        if self.ended:
-            raise ConnectionClosed("the call has ended")
+        """Send one message of the reply stream. False: wait for `on_sendable` first."""
         assert self.send is not None
         return self.send.send(b"", body, self._take_metadata(), b"")
 
     def on_sendable(self) -> None:
         if not self.streams_replies:
-            self._release()
+            self._end(b"")
 
     def end_stream(self, trailers: Pairs | None) -> None:
         """The reply stream is complete; ends the RPC."""
         if self.ended:
             return
-        self._release()
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)
-        self.session.write(encode_frame(self.id, END, fields))
+        self._end(encode_frame(self.id, END, fields))
 
     def fail(
         self,
@@ -306,9 +296,6 @@ class ServerRpc(ServiceRpc):
         """End the RPC with a status other than OK."""
         if self.ended:
             return
-        self._release()
-        if self.session.lost:
-            return
         status = Status()
         status.code = code
         status.message = message
@@ -316,10 +303,10 @@ class ServerRpc(ServiceRpc):
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)
-        connection = self.session.sender()
-        connection.write(encode_frame(self.id, NORMAL, fields + status_field(status)))
+        frames = encode_frame(self.id, NORMAL, fields + status_field(status))
         if self.streams_replies:
-            connection.write(encode_frame(self.id, END, b""))
+            frames += encode_frame(self.id, END, b"")
+        self._end(frames)
 
     def stop(self, code: int, message: str) -> None:
         """End the RPC with a status, over the head of its handler."""
@@ -327,14 +314,20 @@ class ServerRpc(ServiceRpc):
             self.fail(code, message)
             self.on_stopped(code, message)
 
-    def _release(self) -> None:
+    def _end(self, frames: bytes) -> None:
+        """The RPC has ended, and `frames` are its last."""
         self.ended = True
         session = self.session
         session.rpcs.pop(self.id, None)
         if self.send is not None:
             self.send.drop()
+            if self.streams_replies:
+                self.on_sendable()
         if self.receive is not None:
-            self.receive.ended = True
             self.receive.drop()
+            if self.streams_requests:
+                self.on_readable()
+        if frames:
+            session.tell(frames)
         if session.draining and not session.rpcs:
             session.on_drained()

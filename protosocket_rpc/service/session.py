@@ -28,6 +28,7 @@ from protosocket_rpc.wire.frame import (
 
 # Large enough to cost little per byte, small enough for other messages to pass in between.
 FRAGMENT: Final = 64 * 1024
+SMALLEST_FRAGMENT: Final = 4 * 1024
 # Fragments that leave in one turn of the loop, before others have theirs.
 BURST: Final = 4 * FRAGMENT
 
@@ -70,6 +71,16 @@ class ServiceSession(Session[Frame, bytes]):
         settings.max_metadata_size = limits.max_metadata_size
         return settings
 
+    def tell(self, data: bytes) -> None:
+        """Send what the peer cannot do without: if it cannot be sent, the connection ends."""
+        connection = self.connection
+        if connection is None or connection.closing:
+            return
+        try:
+            connection.write(data)
+        except OutputQueueFull as error:
+            connection.abort(error)
+
     # -- the connection itself -------------------------------------------------------------
 
     def on_control(self, frame: Frame) -> None:
@@ -79,7 +90,7 @@ class ServiceSession(Session[Frame, bytes]):
         if frame.settings is not None:
             self.on_settings(frame.settings)
         if frame.ping is not None:
-            self.write(encode_frame(0, END, pong_field(frame.ping)))
+            self.tell(encode_frame(0, END, pong_field(frame.ping)))
         if frame.pong is not None:
             self.on_pong(frame.pong)
         if frame.go_away is not None:
@@ -91,8 +102,8 @@ class ServiceSession(Session[Frame, bytes]):
         if settings.fragments:
             size = FRAGMENT
             if 0 < settings.max_frame_size < 2 * size:
-                # Room for the other fields of the first frame.
-                size = max(settings.max_frame_size >> 1, 1)
+                # Room for the other fields of the first frame. Not less than is worth a frame.
+                size = max(settings.max_frame_size >> 1, SMALLEST_FRAGMENT)
             self.fragment_size = size
 
     def on_pong(self, token: int) -> None:
@@ -154,8 +165,8 @@ class ServiceSession(Session[Frame, bytes]):
 
     def return_credit(self, id: int, credit: int) -> None:
         """Tell the peer that `credit` more bytes of this RPC's stream may come."""
-        if self.peer is not None and self.peer.credit and not self.lost:
-            self.write(encode_frame(id, NORMAL, credit_field(credit)))
+        if self.peer is not None and self.peer.credit:
+            self.tell(encode_frame(id, NORMAL, credit_field(credit)))
 
     def choke(self, half: ReceiveHalf) -> None:
         """Read nothing from the connection until `half` has been read."""

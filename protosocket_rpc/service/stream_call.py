@@ -15,6 +15,7 @@ from protosocket_rpc.errors import UsageError
 from protosocket_rpc.metadata import Metadata
 from protosocket_rpc.service.call import Call
 from protosocket_rpc.service.context import EOF
+from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import CANCELLED, INTERNAL, OK, StatusCode
 
 Request = TypeVar("Request")
@@ -25,19 +26,19 @@ class ReplyStream(Call):
     """An RPC with a stream of replies."""
 
     streams_replies = True
-    _readable: asyncio.Future[None] | None = None
+    _readers: Waiters | None = None
     # What the caller holds; only the caller does.
     owner: weakref.ref[Any] | None = None
 
     def handle(self) -> Any:
-        return self.owner() if self.owner is not None else None
+        owner = None if self.owner is None else self.owner()
+        if owner is None:  # the caller has let go of it, but not of its callbacks
+            owner = (StreamStreamCall if self.streams_requests else UnaryStreamCall)(self)
+        return owner
 
     def on_readable(self) -> None:
-        readable = self._readable
-        if readable is not None:
-            self._readable = None
-            if not readable.done():
-                readable.set_result(None)
+        if self._readers is not None:
+            wake(self._readers)
 
     def _on_done(self) -> None:
         super()._on_done()
@@ -65,9 +66,12 @@ class ReplyStream(Call):
                 if self._outcome == OK:
                     return EOF
                 raise self.error()
-            self._readable = self._connector.loop.create_future()
+            if self._readers is None:
+                self._readers = []
+            waiter = self._connector.loop.create_future()
+            self._readers.append(waiter)
             try:
-                await self._readable
+                await waiter
             except asyncio.CancelledError:
                 self.cancel()  # the task that waits was cancelled: so is the RPC
                 raise
@@ -199,5 +203,5 @@ class StreamStreamCall(StreamCall[Request, Reply]):
         await self._rpc.close_requests()
 
     def _check_writes(self) -> None:
-        if self._rpc._request_task is not None:
+        if self._rpc.iterates:
             raise UsageError("the requests of this call come from an iterator")

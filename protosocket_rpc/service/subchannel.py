@@ -176,7 +176,9 @@ class Subchannel:
         connector.sessions.add(session)
         self.session = session
         self.error = None
-        if session.lost or session.draining:
+        if session.failure is not None:
+            self.on_broken(session, session.failure)
+        elif session.lost or session.draining:
             self.on_gone(session, None)
         elif connector.ready and session.peer is None:
             # A server that is about to end may take a connection and never serve it. There are
@@ -205,6 +207,13 @@ class Subchannel:
         self.retry_at = self.connector.loop.time() + self._backoff.next()
 
     # -- the end of a connection -----------------------------------------------------------
+
+    def on_broken(self, session: ChannelConnection, error: Exception) -> None:
+        """What answers is no server of this protocol: as bad as no answer."""
+        if session is self.session:
+            self.session = None
+            self._end_greeting()
+            self._on_failed(error)
 
     def on_gone(self, session: ChannelConnection, go_away: GoAway | None) -> None:
         """A connection takes no more calls: it is lost, or (`go_away`) the server said so."""

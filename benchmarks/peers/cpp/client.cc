@@ -334,7 +334,7 @@ class Driver {
         writer->Finish(&status, this);
       } else if (left) {
         left--;
-        writer->Write(message, this);
+        writer->Write(message, grpc::WriteOptions().set_buffer_hint(), this);
       } else {
         state = kClosing;
         writer->WritesDone(this);
@@ -393,7 +393,7 @@ class Driver {
       }
       if (left) {
         left--;
-        stream->Write(message, &writes);
+        stream->Write(message, grpc::WriteOptions().set_buffer_hint(), &writes);
       } else {
         closing = true;
         stream->WritesDone(&writes);

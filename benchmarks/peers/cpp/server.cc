@@ -137,7 +137,7 @@ class ServerStreamCall : public Step {
     }
     if (sent_ < flow_.count()) {
       sent_++;
-      writer_.Write(message_, this);
+      writer_.Write(message_, grpc::WriteOptions().set_buffer_hint(), this);
     } else {
       finished_ = true;
       writer_.Finish(grpc::Status::OK, this);
