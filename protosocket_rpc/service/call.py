@@ -137,7 +137,8 @@ class Call(ClientRpc):
             if self._deadline <= self.started:
                 self.on_deadline()
                 return
-            self._connector.deadlines.add(self, self._deadline)
+            left = self._deadline - self.started
+            self._connector.deadlines.add(self, self._deadline, left)
         if self._parent is not None:
             self._parent.adopt(self)
             if self.finished:

@@ -94,7 +94,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
                 self._start(_Requests(self))
             elif self._task is None and self._deadline is not None and not self.ended:
                 # The rest of the request is still to come.
-                self.connection.deadlines.add(self, self._deadline)
+                self._expect_deadline(self._deadline)
 
     def on_request(self, body: bytes) -> None:
         handler = self.handler
@@ -119,9 +119,12 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             self._task = task
             connection.tasks.add(task)
             if self._deadline is not None and self.bucket is None and not self.ended:
-                connection.deadlines.add(self, self._deadline)
+                self._expect_deadline(self._deadline)
             if self._stopped:
                 task.cancel()
+
+    def _expect_deadline(self, deadline: float) -> None:
+        self.connection.deadlines.add(self, deadline, self.opening.timeout_us / 1e6)
 
     def on_handler_done(self) -> None:
         """The handler's coroutine has ended; nothing of it runs any more."""

@@ -12,7 +12,7 @@ class ServiceRpc(Rpc[Frame]):
     """An RPC of frames. Its halves tell it when it may send, its deadline when it is over."""
 
     # Kept by Deadlines: the bucket that this RPC expires with.
-    bucket: set[Any] | None = None
+    bucket: dict[Any, float] | None = None
 
     def on_sendable(self) -> None:
         """Another message may be sent, or the RPC has ended."""
