@@ -20,7 +20,11 @@ from protosocket_rpc.errors import (
 from protosocket_rpc.metadata import Metadata, MetadataLike
 from protosocket_rpc.service.call import StreamUnaryCall, UnaryUnaryCall
 from protosocket_rpc.service.channel import Channel, insecure_channel, secure_channel
-from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConnectivity
+from protosocket_rpc.service.connectivity import (
+    ChannelConnectivity,
+    ClientConnectivity,
+    ServerConnectivity,
+)
 from protosocket_rpc.service.context import EOF, ServicerContext, unimplemented
 from protosocket_rpc.service.current import detached
 from protosocket_rpc.service.descriptor import (
@@ -67,6 +71,7 @@ __all__ = [
     "RpcFinished",
     "RpcLimits",
     "Server",
+    "ServerConnectivity",
     "ServiceDescriptor",
     "ServicerContext",
     "StatusCode",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl as ssl_module
-from collections.abc import Callable, Iterator
-from typing import Any, Generic
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, Generic
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.raw.address import Address, parse_address
@@ -73,6 +74,10 @@ async def open_transport(
         )
 
 
+# Seconds that a TLS handshake may take that begins while the server ends.
+_HANDSHAKE_TIMEOUT: Final = 1.0
+
+
 class OpenConnections:
     """The open connections of a server, and a way to wait until there are none."""
 
@@ -113,9 +118,11 @@ class RawServer(Generic[Inbound, Outbound]):
         listeners: list[asyncio.AbstractServer],
         connections: OpenConnections,
         binding: Binding,
+        adopt: Callable[[socket.socket], Coroutine[Any, Any, object]],
     ) -> None:
         self._listeners = listeners
         self._binding = binding
+        self._adopt = adopt
         self.connections = connections
         self.address: Address = binding.address
 
@@ -129,6 +136,21 @@ class RawServer(Generic[Inbound, Outbound]):
         self._binding.remove_path()
         for listener in self._listeners:
             listener.close()
+
+    async def close_behind(self) -> None:
+        """As `close`, behind those who have connected: the system has told them so already."""
+        accepted: list[socket.socket] = []
+        for sock in self._binding.sockets:
+            with contextlib.suppress(OSError):  # until there are no more, or it is closed
+                while True:
+                    accepted.append(sock.accept()[0])
+        self.close()
+        adopted = [asyncio.ensure_future(self._adopt(sock)) for sock in accepted]
+        if adopted:
+            _, late = await asyncio.wait(adopted, timeout=_HANDSHAKE_TIMEOUT)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*adopted, return_exceptions=True)
 
     async def stop(self, grace: float | None = None) -> None:
         """Accept no more, close every connection, and wait until each reactor was told.
@@ -201,4 +223,9 @@ async def serve(
             listener.close()
         binding.close()
         raise
-    return RawServer(listeners, connections, binding)
+
+    async def adopt(sock: socket.socket) -> None:
+        sock.setblocking(False)
+        await loop.connect_accepted_socket(accept, sock, ssl=ssl)
+
+    return RawServer(listeners, connections, binding, adopt)

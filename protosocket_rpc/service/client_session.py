@@ -115,12 +115,6 @@ class ClientSession(ServiceSession):
                     rpc.send.grant(settings.initial_credit - CREDIT_BEFORE_SETTINGS)
         super().on_settings(settings)
 
-    @property
-    def heard(self) -> bool:
-        """True if the server ever sent anything."""
-        connection = self.connection
-        return self._heard or (connection is not None and connection.heard)
-
     def on_go_away(self, go_away: GoAway) -> None:
         self.draining = True
         self.on_draining(go_away)

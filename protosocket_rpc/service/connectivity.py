@@ -54,6 +54,44 @@ class ClientConnectivity:
         )
 
 
+@dataclass(frozen=True)
+class ServerConnectivity:
+    """How a server keeps its connections, and how many. Times in seconds; None is no limit.
+
+    Args:
+        max_connections: connections at a time; more are refused.
+        max_concurrent_rpcs: RPCs in flight on one connection; more end with RESOURCE_EXHAUSTED.
+        max_age: a connection that is older takes no further RPC: its client makes another one,
+            perhaps to another server. Up to 10 % longer or shorter, by chance.
+        max_age_grace: the time that the RPCs of such a connection have to end; then they are
+            cancelled.
+        max_idle: a connection without RPCs for so long is given up; its client makes another one
+            when it needs it.
+        keepalive_interval: a client that has not been heard of for so long is asked for a sign of
+            life; None to ask never. Clients that do not know of it are not asked.
+        keepalive_timeout: the time that it has to give one; then its connection is lost.
+    """
+
+    max_connections: int | None = None
+    max_concurrent_rpcs: int | None = None
+    max_age: float | None = None
+    max_age_grace: float | None = None
+    max_idle: float | None = None
+    keepalive_interval: float | None = 30.0
+    keepalive_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_positive(
+            self,
+            "max_connections",
+            "max_concurrent_rpcs",
+            "max_age",
+            "max_idle",
+            "keepalive_interval",
+            "keepalive_timeout",
+        )
+
+
 def _check_positive(options: object, *names: str) -> None:
     for name in names:
         value = getattr(options, name)

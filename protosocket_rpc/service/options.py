@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from protosocket_rpc.service.connectivity import ClientConnectivity
+from protosocket_rpc.service.connectivity import ClientConnectivity, ServerConnectivity
 from protosocket_rpc.service.limits import RpcLimits
 
 _UNLIMITED = 1 << 40
@@ -47,6 +47,27 @@ def connectivity_of(
 _CLIENT_TIMES = {
     "grpc.initial_reconnect_backoff_ms": "first_backoff",
     "grpc.max_reconnect_backoff_ms": "longest_backoff",
+    "grpc.keepalive_time_ms": "keepalive_interval",
+    "grpc.keepalive_timeout_ms": "keepalive_timeout",
+}
+
+
+def server_connectivity_of(
+    options: Iterable[tuple[str, Any]] | None, connectivity: ServerConnectivity | None = None
+) -> ServerConnectivity:
+    """What gRPC's options of a server ask for, on top of `connectivity`."""
+    result = connectivity or ServerConnectivity()
+    for name, value in options or ():
+        if name in _SERVER_TIMES:
+            times: dict[str, Any] = {_SERVER_TIMES[name]: _seconds(value)}
+            result = replace(result, **times)
+    return result
+
+
+_SERVER_TIMES = {
+    "grpc.max_connection_age_ms": "max_age",
+    "grpc.max_connection_age_grace_ms": "max_age_grace",
+    "grpc.max_connection_idle_ms": "max_idle",
     "grpc.keepalive_time_ms": "keepalive_interval",
     "grpc.keepalive_timeout_ms": "keepalive_timeout",
 }

@@ -1,19 +1,26 @@
-"""The state of a server while it runs."""
+"""The state of a server while it runs, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from typing import Final
 
 from protosocket_rpc.eager import eager_runner
 from protosocket_rpc.raw import RawServer
+from protosocket_rpc.service.connectivity import ServerConnectivity
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.limits import RpcLimits
-from protosocket_rpc.service.server_connection import ServiceConnection
+from protosocket_rpc.service.server_connection import LINGER, ServiceConnection
+from protosocket_rpc.service.upkeep import Upkeep
 from protosocket_rpc.wire.frame import Frame
 
 _log = logging.getLogger("protosocket_rpc.server")
+
+# Seconds that a peer has to read what is still queued for it.
+_CLOSE_TIMEOUT: Final = 1.0
 
 
 class Running:
@@ -24,27 +31,96 @@ class Running:
         loop: asyncio.AbstractEventLoop,
         handlers: dict[str, Handler],
         limits: RpcLimits,
+        connectivity: ServerConnectivity,
         maximum_concurrent_rpcs: int | None,
     ) -> None:
         self.loop = loop
         self.handlers = handlers
         self.limits = limits
+        self.connectivity = connectivity
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
+        # Counted only if there is a limit.
+        self.rpcs = 0
         self.runner = eager_runner(loop)
         self.deadlines = Deadlines(loop)
         self.tasks: set[asyncio.Task[None]] = set()
         self.sessions: set[ServiceConnection] = set()
         self.listeners: list[RawServer[Frame, bytes]] = []
+        self.draining = False
+        self.stopped = False
+        self._undrained: set[ServiceConnection] = set()
+        self._drained = asyncio.Event()
+        self._upkeep = Upkeep(
+            loop,
+            (
+                connectivity.keepalive_interval,
+                connectivity.keepalive_timeout,
+                connectivity.max_age,
+                connectivity.max_idle,
+                LINGER,
+            ),
+            self._visit,
+        )
+
+    # -- what its connections tell ---------------------------------------------------------
+
+    def on_opened(self, session: ServiceConnection) -> None:
+        """A connection is up, and is served."""
+        self.sessions.add(session)
+        self._upkeep.start()
 
     def on_failure(self, peer: str, error: Exception) -> None:
         """A connection is about to be closed for what its peer did."""
         _log.warning("closing the connection from %s: %s", peer, error)
+
+    def on_drained(self, session: ServiceConnection) -> None:
+        """The last RPC has ended of a connection that takes no more."""
+        self._undrained.discard(session)
+        if self.draining and not self._undrained:
+            self._drained.set()
 
     def on_closed(self, session: ServiceConnection, cause: Exception | None) -> None:
         """A connection is gone."""
         if cause is not None:
             _log.info("the connection from %s ended: %s", session.peer_name, cause)
         self.sessions.discard(session)
+        self.on_drained(session)
 
-    def in_flight(self) -> int:
-        return sum([len(session.rpcs) for session in self.sessions])
+    def _visit(self, now: float) -> bool:
+        for session in list(self.sessions):
+            session.visit(now)
+        return bool(self.sessions)
+
+    # -- the end ---------------------------------------------------------------------------
+
+    async def stop(self, grace: float | None) -> None:
+        """Take nothing new, let RPCs end for `grace` seconds, cancel the rest, and close."""
+        self.draining = True
+        for listener in self.listeners:
+            await listener.close_behind()
+        self._undrained = {session for session in self.sessions if session.rpcs}
+        if not self._undrained:
+            self._drained.set()
+        for session in list(self.sessions):
+            session.go_away("the server is shutting down")
+        if grace:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), grace)
+        self.cancel_rpcs()
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+        # A client that knows that it is to close does so by itself, and misses nothing.
+        closed = [listener.connections.wait_none() for listener in self.listeners]
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*closed), LINGER)
+        for listener in self.listeners:
+            await listener.stop(grace=_CLOSE_TIMEOUT)
+        self.stopped = True
+        self._upkeep.stop()
+        self.deadlines.close()
+        self.runner.close()
+
+    def cancel_rpcs(self) -> None:
+        """End every RPC in flight."""
+        for session in list(self.sessions):
+            session.cancel_rpcs("the server is shutting down")

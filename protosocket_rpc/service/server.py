@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl as ssl_module
 from collections.abc import Iterable
 from typing import Any
 
-from protosocket_rpc.errors import ConnectionClosed, UsageError
+from protosocket_rpc.errors import UsageError
 from protosocket_rpc.raw import Binding, Limits, bind, serve
-from protosocket_rpc.service.context import ServicerContext
+from protosocket_rpc.service.connectivity import ServerConnectivity
 from protosocket_rpc.service.descriptor import ServiceDescriptor
 from protosocket_rpc.service.handlers import Handler, service_handlers
 from protosocket_rpc.service.limits import RpcLimits
-from protosocket_rpc.service.options import limits_of
+from protosocket_rpc.service.options import limits_of, server_connectivity_of
 from protosocket_rpc.service.running import Running
 from protosocket_rpc.service.server_connection import ServiceConnection
-from protosocket_rpc.status import UNAVAILABLE
 from protosocket_rpc.wire.codec import FrameCodec
 
 
@@ -32,15 +30,18 @@ class Server:
         *,
         limits: RpcLimits | None = None,
         maximum_concurrent_rpcs: int | None = None,
+        connectivity: ServerConnectivity | None = None,
     ) -> None:
         """Use `server()`.
 
         Args:
             limits: sizes; see `RpcLimits`.
+            connectivity: how connections are kept, and how many; see `ServerConnectivity`.
             maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
         """
         self.limits = limits or RpcLimits()
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
+        self.connectivity = connectivity or ServerConnectivity()
         self.handlers: dict[str, Handler] = {}
         self._bindings: list[tuple[Binding, ssl_module.SSLContext | None]] = []
         self._running: Running | None = None
@@ -99,7 +100,11 @@ class Server:
             raise UsageError("the server was started before")
         self._stopped = asyncio.Event()
         running = self._running = Running(
-            asyncio.get_running_loop(), self.handlers, self.limits, self.maximum_concurrent_rpcs
+            asyncio.get_running_loop(),
+            self.handlers,
+            self.limits,
+            self.connectivity,
+            self.maximum_concurrent_rpcs,
         )
         limits = Limits(
             max_buffer=self.limits.max_frame_size + 64,
@@ -131,40 +136,16 @@ class Server:
                 binding.close()
             self._bindings.clear()
             return
-        if self._stopping is not None and not self._stopping.done() and not grace:
-            self._cancel_rpcs(running)
         if self._stopping is None:
             self._stopping = running.loop.create_task(self._stop(running, grace))
+        elif not self._stopping.done() and not grace:
+            running.cancel_rpcs()
         await asyncio.shield(self._stopping)
 
     async def _stop(self, running: Running, grace: float | None) -> None:
-        for listener in running.listeners:
-            listener.close()
-        for session in list(running.sessions):
-            session.go_away("the server is shutting down")
-            if not session.rpcs:
-                session.on_drained()
-        if grace:
-            # A connection closes when its last RPC has ended.
-            closed = [listener.connections.wait_none() for listener in running.listeners]
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.gather(*closed), grace)
-        self._cancel_rpcs(running)
-        while running.tasks:
-            await asyncio.wait(running.tasks)
-        for listener in running.listeners:
-            await listener.stop(grace=1.0)
-        running.deadlines.close()
-        running.runner.close()
+        await running.stop(grace)
         assert self._stopped is not None
         self._stopped.set()
-
-    def _cancel_rpcs(self, running: Running) -> None:
-        for session in list(running.sessions):
-            for rpc in list(session.rpcs.values()):
-                if isinstance(rpc, ServicerContext):
-                    with contextlib.suppress(ConnectionClosed):
-                        rpc.stop(UNAVAILABLE, "the server is shutting down")
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped.
@@ -196,6 +177,7 @@ def server(
     maximum_concurrent_rpcs: int | None = None,
     *,
     limits: RpcLimits | None = None,
+    connectivity: ServerConnectivity | None = None,
 ) -> Server:
     """Make a server.
 
@@ -204,7 +186,10 @@ def server(
             ``grpc.max_send_message_length`` are honoured, others accepted.
         maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
         limits: sizes; see `RpcLimits`.
+        connectivity: how connections are kept, and how many; see `ServerConnectivity`.
     """
     return Server(
-        limits=limits_of(options, limits), maximum_concurrent_rpcs=maximum_concurrent_rpcs
+        limits=limits_of(options, limits),
+        maximum_concurrent_rpcs=maximum_concurrent_rpcs,
+        connectivity=server_connectivity_of(options, connectivity),
     )

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import random
+from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.eager import EagerRunner
+from protosocket_rpc.errors import ConnectionClosed, ProtocolError
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.peer import peer_name
 from protosocket_rpc.service.server_session import ServerSession
-from protosocket_rpc.status import RESOURCE_EXHAUSTED, UNIMPLEMENTED
+from protosocket_rpc.status import INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
 from protosocket_rpc.wire.frame import Frame
 
 if TYPE_CHECKING:
     import asyncio
 
     from protosocket_rpc.service.running import Running
+
+
+# Seconds that a client has to close a connection that takes no further RPC. If the server closed
+# first, with requests on their way, the client's system might drop what it has not read yet.
+LINGER: Final = 1.0
+# The connections of clients that came all at once are not to end all at once.
+_AGE_JITTER: Final = 0.1
 
 
 class ServiceConnection(ServerSession):
@@ -31,35 +41,120 @@ class ServiceConnection(ServerSession):
         self.tasks: set[asyncio.Task[None]] = running.tasks
         self._running = running
         self._handlers: dict[str, Handler] = running.handlers
+        connectivity = running.connectivity
         self._most_rpcs = running.maximum_concurrent_rpcs
+        self._most_rpcs_here = connectivity.max_concurrent_rpcs
+        self._limited = self._most_rpcs is not None or self._most_rpcs_here is not None
+        self.tells_ends = self._limited
         self.peer_name = ""
+        # When it is too old, and since when it is idle, in the loop's time; its last id by then.
+        self._expires_at = math.inf
+        self._idle_since = 0.0
+        self._idle_id = 0
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
         super().on_open(connection)
         self.peer_name = peer_name(connection)
-        self._running.sessions.add(self)
+        running = self._running
+        limit = running.connectivity.max_connections
+        if limit is not None and len(running.sessions) >= limit:
+            self.go_away(
+                f"Connection limit exceeded! (max_connections={limit})", RESOURCE_EXHAUSTED
+            )
+            self.loop.call_later(LINGER, self.close)
+            return
+        running.on_opened(self)
+        self._idle_since = now = self.loop.time()
+        age = running.connectivity.max_age
+        if age is not None:
+            self._expires_at = now + age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
+        if running.draining:
+            self.go_away("the server is shutting down")
+            if running.stopped:
+                self.close()
 
     def accept(self, frame: Frame) -> None:
         handler = self._handlers.get(frame.method)
         if handler is None:
             self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
-        elif self._most_rpcs is not None and self._running.in_flight() >= self._most_rpcs:
-            self.answer_error(
-                frame.id,
-                RESOURCE_EXHAUSTED,
-                f"Concurrent RPC limit exceeded! (maximum_concurrent_rpcs={self._most_rpcs})",
-            )
-        else:
+        elif not self._limited or self._admit(frame.id):
             ServicerContext(self, frame, handler).start()
+
+    def _admit(self, id: int) -> bool:
+        """Count an RPC; False if it is one too many, and was answered."""
+        running = self._running
+        if self._most_rpcs_here is not None and len(self.rpcs) >= self._most_rpcs_here:
+            limit = f"max_concurrent_rpcs={self._most_rpcs_here} on one connection"
+        elif self._most_rpcs is not None and running.rpcs >= self._most_rpcs:
+            limit = f"maximum_concurrent_rpcs={self._most_rpcs}"
+        else:
+            running.rpcs += 1
+            return True
+        self.answer_error(id, RESOURCE_EXHAUSTED, f"Concurrent RPC limit exceeded! ({limit})")
+        return False
+
+    def on_rpc_ended(self) -> None:
+        if self._limited:
+            self._running.rpcs -= 1
+        super().on_rpc_ended()
+
+    # -- age, idleness, silence ------------------------------------------------------------
+
+    def visit(self, now: float) -> None:
+        """Look after the connection, now and then."""
+        connectivity = self._running.connectivity
+        if self.rpcs or self.last_id != self._idle_id:
+            self._idle_since = now
+            self._idle_id = self.last_id
+        idle = now - self._idle_since
+        if self.draining:
+            if not self.rpcs and idle >= LINGER:
+                self.close()
+            elif now >= self._expires_at:
+                self.cancel_rpcs("the connection is too old (max_age, max_age_grace)")
+        elif now >= self._expires_at:
+            self.go_away("the connection is too old (max_age)")
+            grace = connectivity.max_age_grace
+            self._expires_at = math.inf if grace is None else now + grace
+            self._idle_since = now
+        elif connectivity.max_idle is not None and idle >= connectivity.max_idle:
+            self.go_away("the connection was idle for too long (max_idle)")
+            self._idle_since = now
+        interval = connectivity.keepalive_interval
+        timeout = connectivity.keepalive_timeout
+        if interval is not None and not self.keep_alive(now, interval, timeout):
+            self.sender().abort(
+                ConnectionClosed(f"the client has not answered a ping within {timeout:g} s")
+            )
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def cancel_rpcs(self, reason: str) -> None:
+        """End every RPC in flight."""
+        for rpc in list(self.rpcs.values()):
+            if isinstance(rpc, ServicerContext):
+                rpc.stop(UNAVAILABLE, reason)
+
+    def go_away(self, reason: str, code: int = OK) -> None:
+        self._expires_at = math.inf
+        super().go_away(reason, code)
 
     def on_failure(self, error: Exception) -> None:
         self._running.on_failure(self.peer_name, error)
-        self.go_away(f"protocol error: {error}")
+        # The text of any other error is not for a peer to read.
+        reason = f"protocol error: {error}" if isinstance(error, ProtocolError) else "server error"
+        self.go_away(reason, INTERNAL)
+
+    def on_drained(self) -> None:
+        self._running.on_drained(self)
+        if self.peer is None and self.heard:
+            self.close()  # it does not know that it is to close
+
+    def close(self) -> None:
+        """Close the connection behind what is still to be sent."""
+        if self.connection is not None:
+            self.connection.close()
 
     def on_close(self, cause: Exception | None) -> None:
         super().on_close(cause)
         self._running.on_closed(self, cause)
-
-    def on_drained(self) -> None:
-        if self.connection is not None:
-            self.connection.close()

@@ -15,7 +15,7 @@ from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.service.session import ServiceSession
-from protosocket_rpc.status import CANCELLED, INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE
+from protosocket_rpc.status import CANCELLED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
 from protosocket_rpc.wire.frame import (
     OVERSIZED,
     Frame,
@@ -36,12 +36,14 @@ class ServerSession(ServiceSession):
     Attributes:
         last_id: the greatest id of an RPC that was accepted.
         draining: no further RPC is accepted.
+        tells_ends: `on_rpc_ended` is to be called.
     """
 
     def __init__(self, limits: RpcLimits) -> None:
         super().__init__(limits)
         self.last_id = 0
         self.draining = False
+        self.tells_ends = False
 
     def accept(self, frame: Frame) -> None:
         """An RPC was opened: make a `ServerRpc` of it, and start it."""
@@ -81,17 +83,31 @@ class ServerSession(ServiceSession):
         status.message = message
         self.tell(encode_frame(id, NORMAL, status_field(status)) + encode_frame(id, END, b""))
 
+    def on_rpc_ended(self) -> None:
+        """An RPC has ended, if `tells_ends`."""
+        if self.draining and not self.rpcs:
+            self.on_drained()
+
     def on_drained(self) -> None:
         """The last RPC has ended of a connection that takes no more."""
 
-    def go_away(self, reason: str) -> None:
-        """Accept no further RPC, and say so."""
+    def go_away(self, reason: str, code: int = OK) -> None:
+        """Accept no further RPC, and say so.
+
+        Args:
+            reason: for people.
+            code: a status code's number: OK if this was planned.
+        """
         if not (self.draining or self.lost or self.connection is None):
             self.draining = True
+            self.tells_ends = True
             go_away = GoAway()
             go_away.last_id = self.last_id
+            go_away.code = code
             go_away.reason = reason
             self.tell(encode_frame(0, END, go_away_field(go_away)))
+            if not self.rpcs:
+                self.on_drained()
 
 
 class ServerRpc(ServiceRpc):
@@ -329,5 +345,5 @@ class ServerRpc(ServiceRpc):
                 self.on_readable()
         if frames:
             session.tell(frames)
-        if session.draining and not session.rpcs:
-            session.on_drained()
+        if session.tells_ends:
+            session.on_rpc_ended()

@@ -114,6 +114,12 @@ class ServiceSession(Session[Frame, bytes]):
 
     # -- keepalive -------------------------------------------------------------------------
 
+    @property
+    def heard(self) -> bool:
+        """True if the peer ever sent anything."""
+        connection = self.connection
+        return self._heard or (connection is not None and connection.heard)
+
     def keep_alive(self, now: float, interval: float, timeout: float) -> bool:
         """Ask a peer that is silent for a sign of life. To be called now and then.
 
