@@ -1,0 +1,88 @@
+"""docs/generated-code.md shows what is really written, and tells of all there is to tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from codegen.regenerate import ROOT, protoc
+
+from protoc_plugin import generate
+from protoc_plugin.options import Options
+from protoc_plugin.settings import Settings, read_settings
+
+DOCUMENT = (ROOT / "docs" / "generated-code.md").read_text()
+PROTOS = ROOT / "examples" / "codegen" / "protos"
+NAME = "greeter/v1/greeter"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("gen")
+    assert generate.main([str(PROTOS), "--out", str(folder)]) == 0
+    return (folder / f"{NAME}_protosocket.py").read_text()
+
+
+def test_the_code_shown_is_the_code_written(output: str) -> None:
+    for block in blocks("python"):
+        assert block in output
+    assert f"{output.count(chr(10))} lines" in DOCUMENT
+
+
+@pytest.mark.parametrize("stream", ["", "stream "])
+def test_a_method_takes_at_most_25_lines(stream: str, tmp_path: Path) -> None:
+    """Its descriptor, its part of stub and servicer, their docstrings, and all blank lines."""
+
+    def lines(methods: int) -> int:
+        rpcs = "".join(
+            f"// Does it.\nrpc Method{number}({stream}M) returns ({stream}M);\n"
+            for number in range(methods)
+        )
+        (tmp_path / "a.proto").write_text(
+            f'syntax = "proto3"; message M {{}} service S {{ {rpcs} }}'
+        )
+        assert protoc(f"--protosocket_out={tmp_path}", "a.proto", cwd=tmp_path).returncode == 0
+        return (tmp_path / "a_protosocket.py").read_text().count("\n")
+
+    assert lines(3) - lines(2) <= (27 if stream else 25)
+
+
+def test_the_settings_shown_are_all_there_are(tmp_path: Path) -> None:
+    (block,) = blocks("toml")
+    (tmp_path / "pyproject.toml").write_text(block)
+    settings = read_settings(tmp_path)
+    assert all(getattr(settings, field.name) for field in dataclasses.fields(Settings))
+
+
+def test_every_option_is_told_of() -> None:
+    for field in dataclasses.fields(Options):
+        assert re.search(rf"^\| `{field.name}=", DOCUMENT, re.MULTILINE), field.name
+
+
+def test_options_in_a_proto_are_as_shown(tmp_path: Path) -> None:
+    (block,) = blocks("proto")
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto3";\n' + block + "message GreetRequest {}\nmessage GreetReply {}\n"
+    )
+    done = protoc(f"--protosocket_out={tmp_path}", "a.proto", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "a_protosocket.py").read_text()
+    for setting in ("timeout=0.5", "max_request_size=65536", "max_reply_size=65536"):
+        assert setting in text
+
+
+def test_rust_has_the_names_that_are_shown(tmp_path: Path) -> None:
+    done = protoc(f"--protosocket_out=lang=rust:{tmp_path}", f"{NAME}.proto", cwd=PROTOS)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / f"{NAME}_protosocket.rs").read_text()
+    frame = (tmp_path / "protosocket_frame.rs").read_text()
+    for name in ("fn greet(", "type GreetInEveryLanguageStream", "GreeterServer", "GreeterClient"):
+        assert name in text
+    for name in ("pub struct Caller", "pub struct Context", "impl Status"):
+        assert name in frame
