@@ -17,6 +17,10 @@ from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
+_enter_task = asyncio_tasks._enter_task
+_leave_task = asyncio_tasks._leave_task
+_references = sys.getrefcount
+
 
 class EagerRunner:
     """Starts coroutines on one event loop. One per loop and owner; `close` it at the end."""
@@ -56,29 +60,34 @@ class _SpareTaskRunner(EagerRunner):
 
     def start(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         loop = self._loop
-        if asyncio_tasks.current_task(loop) is not None:  # called from a task, not the loop
-            return loop.create_task(coro)
         spare = self._spare
         if spare is None:
             spare = _Adopter(loop)
         else:
             self._spare = None
-        task = spare.task
+        task: asyncio.Task[None] = spare.task
+        try:
+            _enter_task(loop, task)
+        except RuntimeError:  # called from a task, not from the loop
+            self._spare = spare
+            return loop.create_task(coro)
         context = copy_context()
-        asyncio_tasks._enter_task(loop, task)
         try:
             waits_for = context.run(coro.send, None)
         except StopIteration:
-            if spare.is_reusable():
-                self._spare = spare
-            else:
+            _leave_task(loop, task)
+            # Not if the coroutine cancelled the task, or still holds it. Others that do: the
+            # spare, this frame, the call below, and the loop, which is to step or to wake it.
+            if spare.parking.done() or spare.task._must_cancel or _references(task) > 5:
                 spare.retire()
+            else:
+                self._spare = spare
             return None
         except BaseException:
+            _leave_task(loop, task)
             spare.retire()
             raise
-        finally:
-            asyncio_tasks._leave_task(loop, task)
+        _leave_task(loop, task)
         spare.adopt(coro, context, waits_for)
         return task
 
@@ -97,45 +106,32 @@ class _Adopter(Coroutine[Any, Any, None]):
         self._waits_for: Any = None
         self._handed_over = False
         self._retired = False
-        self._parking: asyncio.Future[None] = loop.create_future()
-        self._task: asyncio.Task[None] | None = asyncio.Task(self, loop=loop)
+        self.parking: asyncio.Future[None] = loop.create_future()
+        # Until it is handed over, or retires: no cycle for longer than needed.
+        task: Any = asyncio.Task(self, loop=loop)
+        self.task: Any = task
         # A spare task is nobody's business until it adopts a coroutine.
-        asyncio_tasks._unregister_task(self.task)
-        self.task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own name
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        assert self._task is not None
-        return self._task
-
-    def is_reusable(self) -> bool:
-        """False if the coroutine that has just run cancelled the task, or still holds it."""
-        if self._parking.done() or self.task._must_cancel:  # type: ignore[attr-defined]  # asyncio's own name
-            return False
-        # Held by this object, `start`, the call below, and the loop (to step or to wake it).
-        return sys.getrefcount(self._task) <= 5
+        asyncio_tasks._unregister_task(task)
+        task._log_destroy_pending = False
 
     def adopt(self, coro: Coroutine[Any, Any, None], context: Context, waits_for: Any) -> None:
         """Take over `coro`, which has run its first step and waits for `waits_for`."""
         self._coro = coro
         self._context = context
         self._waits_for = waits_for
-        task = self.task
-        self._task = None  # not a cycle for longer than needed
-        asyncio_tasks._register_task(task)
-        task._log_destroy_pending = True  # type: ignore[attr-defined]  # asyncio's own name
+        asyncio_tasks._register_task(self.task)
+        self.task._log_destroy_pending = True
         self._wake()
-        self._adopted_by = task
 
     def retire(self) -> None:
         """End the spare task without ever having adopted anything."""
         self._retired = True
-        self._task = None
+        self.task = None
         self._wake()
 
     def _wake(self) -> None:
-        if not self._parking.done():
-            self._parking.set_result(None)
+        if not self.parking.done():
+            self.parking.set_result(None)
 
     # What the task calls.
 
@@ -144,10 +140,11 @@ class _Adopter(Coroutine[Any, Any, None]):
         if coro is None:
             if self._retired:
                 raise StopIteration
-            self._parking._asyncio_future_blocking = True
-            return self._parking
+            self.parking._asyncio_future_blocking = True
+            return self.parking
         if not self._handed_over:
             self._handed_over = True
+            self.task = None
             return self._waits_for
         assert self._context is not None
         return self._context.run(coro.send, value)
@@ -160,8 +157,9 @@ class _Adopter(Coroutine[Any, Any, None]):
             # Cancelled before the task knew what it waits for: wait, with the cancellation due,
             # so that it reaches what is waited for as it would in any other task.
             self._handed_over = True
+            task = self.task
+            self.task = None
             if self._waits_for is not None:
-                task = self._adopted_by
                 task.cancel()
                 if sys.version_info >= (3, 11):
                     task.uncancel()

@@ -53,12 +53,12 @@ class Connection(Generic[Inbound, Outbound]):
 
     Attributes:
         flush_every: the number of messages after which queued output is written out at once.
-            Follows the traffic; a reactor that knows better (how many answers it expects) may
-            set it.
+            Follows the traffic; see `pace`.
         heard: set whenever bytes arrive; who wants to know since when clears it.
     """
 
     __slots__ = (
+        "_alone",
         "_close_waiters",
         "_closing",
         "_codec",
@@ -135,6 +135,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._writable_due = False
         self._writable_waiters: list[Any] = []
         self.flush_every = _FEWEST_PER_FLUSH
+        self._alone = False
         self.heard = False
 
     def __repr__(self) -> str:
@@ -186,14 +187,18 @@ class Connection(Generic[Inbound, Outbound]):
                 self.flush()
         else:
             out.append(data)
-            if len(out) >= self.flush_every:
-                if not self._transport.is_closing():
+            if self._in_turn or self._flush_due:
+                if len(out) >= self.flush_every and not self._transport.is_closing():
                     # In two steps: the transport may call back.
                     self._out = []
                     self._transport.write(b"".join(out))
-            elif not (self._in_turn or self._flush_due):
+                    if self.flush_every < _MOST_PER_FLUSH:  # a burst: fewer, larger writes
+                        self.flush_every <<= 1
+            else:
                 self._flush_due = True
                 self._loop.call_soon(self._end_turn)
+                if self._alone:
+                    self.flush()
 
     def _write_stalled(self, data: bytes) -> None:
         if self._closing:
@@ -214,6 +219,20 @@ class Connection(Generic[Inbound, Outbound]):
         if out and not self._stalled and not self._transport.is_closing():
             self._out = []
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def pace(self, in_flight: int) -> None:
+        """Batch output for so many messages under way: a quarter of them, from 2 to 16.
+
+        With all of them in one write, the two sides would take turns instead of working at the
+        same time. Where one is under way, the first of a turn of the loop leaves at once.
+        """
+        every = in_flight >> 2
+        if every > _MOST_PER_FLUSH:
+            every = _MOST_PER_FLUSH
+        elif every < _FEWEST_PER_FLUSH:
+            every = _FEWEST_PER_FLUSH
+        self.flush_every = every
+        self._alone = in_flight == 1
 
     async def drain(self) -> None:
         """Wait until the peer has read enough for more to be sent.
@@ -373,12 +392,7 @@ class Connection(Generic[Inbound, Outbound]):
                 end = self._codec.decode(data, messages)
             finally:
                 if messages:
-                    every = len(messages) >> 2
-                    if every < _FEWEST_PER_FLUSH:
-                        every = _FEWEST_PER_FLUSH
-                    elif every > _MOST_PER_FLUSH:
-                        every = _MOST_PER_FLUSH
-                    self.flush_every = every
+                    self.pace(len(messages))
                     self._reactor.on_messages(messages)
             if end != len(data):
                 self._keep(data, end)

@@ -17,9 +17,16 @@ def encode_varint(value: int) -> bytes:
     if value < 0x80:
         return _ONE_BYTE[value]
     if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
+        return b"%c%c" % (value & 0x7F | 0x80, value >> 7)
     if value < 0x200000:
-        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
+        return b"%c%c%c" % (value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14)
+    if value < 0x10000000:
+        return b"%c%c%c%c" % (
+            value & 0x7F | 0x80,
+            value >> 7 & 0x7F | 0x80,
+            value >> 14 & 0x7F | 0x80,
+            value >> 21,
+        )
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

@@ -6,6 +6,7 @@ client or a server is what it does with a message for an id that it does not kno
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from protosocket_rpc.errors import ConnectionClosed
@@ -43,6 +44,10 @@ class Rpc(Generic[Message]):
         raise NotImplementedError
 
 
+def _not_open(data: bytes) -> None:
+    raise ConnectionClosed("the connection is not open yet")
+
+
 class Session(Reactor[Message, Outbound]):
     """The reactor of a connection that carries RPCs.
 
@@ -55,13 +60,8 @@ class Session(Reactor[Message, Outbound]):
         self.rpcs: dict[int, Rpc[Message]] = {}
         self.connection: Connection[Message, Outbound] | None = None
         self.lost = False
-
-    def write(self, data: bytes) -> None:
-        """Send what is encoded already. Raises as `Connection.write`."""
-        connection = self.connection
-        if connection is None:
-            raise ConnectionClosed("the connection is not open yet")
-        connection.write(data)
+        # Sends what is encoded already: `Connection.write`.
+        self.write: Callable[[bytes], None] = _not_open
 
     def sender(self) -> Connection[Message, Outbound]:
         """The open connection. Raises ConnectionClosed before it is open."""
@@ -71,6 +71,7 @@ class Session(Reactor[Message, Outbound]):
 
     def on_open(self, connection: Connection[Message, Outbound]) -> None:
         self.connection = connection
+        self.write = connection.write
 
     def on_messages(self, messages: list[Message]) -> None:
         rpcs = self.rpcs

@@ -67,18 +67,9 @@ class Call(ClientRpc):
     _details: str = ""
     _status: Status | None = None
     _cause: BaseException | None = None
-    body: bytes | None = None
-    _deadline: float | None = None
     # When it was made, in the loop's time; 0.0 if nothing has asked for the time by then.
     started: float = 0.0
     retries: int = 0
-    _metadata: Pairs | None = None
-    # The RPC whose handler made this call, while that can still cancel it.
-    _parent: ServicerContext[Any, Any] | None = None
-    _callbacks: list[Callable[[Any], Any]] | None = None
-    _waiters: Waiters | None = None
-    _writers: Waiters | None = None
-    _request_task: asyncio.Task[None] | None = None
     # Requests come from an iterator, not from write().
     iterates: bool = False
     _writing_done: bool = False
@@ -100,10 +91,19 @@ class Call(ClientRpc):
         metadata: Pairs | None,
         wait_for_ready: bool | None,
     ) -> None:
+        ClientRpc.__init__(self)
         self._method = method
         self._connector = connector
         self._metadata = metadata
         self.wait_for_ready = wait_for_ready
+        self.body: bytes | None = None
+        self._deadline: float | None = None
+        # The RPC whose handler made this call, while that can still cancel it.
+        self._parent: ServicerContext[Any, Any] | None = None
+        self._callbacks: list[Callable[[Any], Any]] | None = None
+        self._waiters: Waiters | None = None
+        self._writers: Waiters | None = None
+        self._request_task: asyncio.Task[None] | None = None
         if timeout is not None and not timeout >= _FOREVER:
             if timeout != timeout:
                 raise ValueError("a timeout is a number of seconds, not NaN")
@@ -480,7 +480,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
         metadata: Pairs | None,
         wait_for_ready: bool | None,
     ) -> None:
-        super().__init__(method, connector, timeout, metadata, wait_for_ready)
+        Call.__init__(self, method, connector, timeout, metadata, wait_for_ready)
         self._future: asyncio.Future[Any] = connector.loop.create_future()
 
     def on_reply(self, body: bytes) -> None:

@@ -34,9 +34,6 @@ from protosocket_rpc.wire.frame import (
     encode_frame,
 )
 
-_FEWEST_PER_FLUSH = 2
-_MOST_PER_FLUSH = 16
-
 
 class ClientSession(ServiceSession):
     """The RPCs that this client has in flight on one connection.
@@ -93,13 +90,8 @@ class ClientSession(ServiceSession):
 
     def on_messages(self, messages: list[Frame]) -> None:
         super().on_messages(messages)
-        # Answers to what is in flight will come in batches: write requests in step with them.
-        every = len(self.rpcs) >> 2
-        if every < _FEWEST_PER_FLUSH:
-            every = _FEWEST_PER_FLUSH
-        elif every > _MOST_PER_FLUSH:
-            every = _MOST_PER_FLUSH
-        self.sender().flush_every = every
+        # Those that were answered just now are likely to be followed by as many.
+        self.sender().pace(len(self.rpcs) + len(messages))
         if self.draining and not self.rpcs:
             self.on_drained()
 
@@ -162,12 +154,16 @@ class ClientRpc(ServiceRpc):
     streams_requests: bool = False
     streams_replies: bool = False
 
-    session: ClientSession | None = None
-    send: SendHalf | None = None
-    receive: ReceiveHalf | None = None
     initial_metadata_pairs: Pairs | None = None
     trailers: Pairs | None = None
-    finished: bool = False
+
+    def __init__(self) -> None:
+        # Set here, not on the class: every RPC reads them, and a default costs more to look up.
+        self.session: ClientSession | None = None
+        self.send: SendHalf | None = None
+        self.receive: ReceiveHalf | None = None
+        self.finished = False
+        self.bucket = None
 
     # -- events, for subclasses ------------------------------------------------------------
 

@@ -58,25 +58,25 @@ EOF = _EOFType()
 class ServicerContext(ServerRpc, Generic[Request, Reply]):
     """One RPC, as its handler sees it. The second argument of every handler."""
 
-    _task: asyncio.Task[None] | None = None
-    _deadline: float | None = None
-    _code: StatusCode | None = None
     _details: str = ""
-    _trailers: Pairs | None = None
     _metadata_sent: bool = False
     _reads: str = ""
-    _callbacks: list[Callable[[Any], Any]] | None = None
-    _stopped: bool = False
     _stop_code: int = 0
-    # Calls in flight that the handler has made, for as long as they are to end with this RPC.
-    _calls: set[Call] | None = None
 
     def __init__(self, connection: ServiceConnection, opening: Frame, handler: Handler) -> None:
-        super().__init__(connection, opening)
+        ServerRpc.__init__(
+            self, connection, opening, handler.streams_requests, handler.streams_replies
+        )
         self.connection = connection
         self.handler = handler
-        self.streams_requests = handler.streams_requests
-        self.streams_replies = handler.streams_replies
+        self._task: asyncio.Task[None] | None = None
+        self._deadline: float | None = None
+        self._code: StatusCode | None = None
+        self._trailers: Pairs | None = None
+        self._callbacks: list[Callable[[Any], Any]] | None = None
+        self._stopped = False
+        # Calls in flight that the handler has made, while they are to end with this RPC.
+        self._calls: set[Call] | None = None
         if self.streams_replies:
             self._writers: Waiters = []
         if self.streams_requests:

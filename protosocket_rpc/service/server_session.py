@@ -118,18 +118,25 @@ class ServerRpc(ServiceRpc):
         ended: the client has its terminal answer, or is not there to have one.
     """
 
-    streams_requests: bool = False
-    streams_replies: bool = False
-    send: SendHalf | None = None
-    receive: ReceiveHalf | None = None
-    ended: bool = False
-    # Encoded, until the first frame takes it along.
-    _initial_metadata: bytes = b""
-
-    def __init__(self, session: ServerSession, opening: Frame) -> None:
+    def __init__(
+        self,
+        session: ServerSession,
+        opening: Frame,
+        streams_requests: bool = False,
+        streams_replies: bool = False,
+    ) -> None:
+        # Set here, not on the class: every RPC reads them, and a default costs more to look up.
         self.session = session
         self.id: int = opening.id
         self.opening = opening
+        self.streams_requests = streams_requests
+        self.streams_replies = streams_replies
+        self.send: SendHalf | None = None
+        self.receive: ReceiveHalf | None = None
+        self.ended = False
+        self.bucket = None
+        # Encoded, until the first frame takes it along.
+        self._initial_metadata = b""
 
     # -- events, for subclasses ------------------------------------------------------------
 

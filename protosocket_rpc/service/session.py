@@ -56,8 +56,8 @@ class ServiceSession(Session[Frame, bytes]):
         self._heard = False
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
-        self.connection = connection
-        connection.write(encode_frame(0, END, settings_field(self._own_settings())))
+        super().on_open(connection)
+        self.write(encode_frame(0, END, settings_field(self._own_settings())))
 
     def _own_settings(self) -> Settings:
         limits = self.limits

@@ -12,7 +12,7 @@ from typing import Final
 from protosocket_rpc.errors import DecodeError
 from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.raw.varint import decode_varint, encode_varint
-from protosocket_rpc.rpc.message import CANCEL, END, Tagged
+from protosocket_rpc.rpc.message import CANCEL, END, NORMAL, Tagged
 
 # Never on the wire: stands for a frame that was too large to take, and was skipped.
 OVERSIZED: Final = 3
@@ -50,21 +50,26 @@ class Status:
 class Frame(Tagged):
     """One frame, as received. A field that was not sent has its default."""
 
-    method: str = ""
-    body: bytes | None = None
-    timeout_us: int = 0
-    metadata: Pairs | None = None
-    trailers: Pairs | None = None
-    status: Status | None = None
-    compression: int = 0
-    credit: int = 0
-    more: bool = False
     settings: Settings | None = None
     ping: int | None = None
     pong: int | None = None
     go_away: GoAway | None = None
     # The length that an OVERSIZED frame was announced with.
     announced: int = 0
+
+    def __init__(self) -> None:
+        # What is read of every frame is set in every frame: a default costs more to look up.
+        self.id = 0
+        self.code = NORMAL
+        self.method: str = ""
+        self.body: bytes | None = None
+        self.timeout_us: int = 0
+        self.metadata: Pairs | None = None
+        self.trailers: Pairs | None = None
+        self.status: Status | None = None
+        self.compression: int = 0
+        self.credit: int = 0
+        self.more: bool = False
 
     def __repr__(self) -> str:
         name = ("NORMAL", "CANCEL", "END", "OVERSIZED")[self.code]
@@ -115,8 +120,20 @@ def parse_frame(data: bytes, pos: int, end: int) -> Frame:
             elif tag == 0x08:  # id
                 value = data[pos]
                 pos += 1
-                if value >= 0x80:
-                    value, pos = decode_varint(data, pos - 1, end)
+                if value >= 0x80:  # most have 3 or 4 bytes: not worth a call
+                    value &= 0x7F
+                    shift = 7
+                    byte = data[pos]
+                    while byte >= 0x80 and shift < 28:
+                        value |= (byte & 0x7F) << shift
+                        shift += 7
+                        pos += 1
+                        byte = data[pos]
+                    if byte < 0x80:
+                        value |= byte << shift
+                        pos += 1
+                    else:
+                        value, pos = decode_varint(data, pos - shift // 7, end)
                 frame.id = value
             elif tag == 0x1A:  # method
                 size = data[pos]
@@ -354,7 +371,7 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
         head = b"\x08" + encode_varint(id) + before + _BODY_OF_SIZE[size]
     else:
         head = b"\x08" + encode_varint(id) + before + b"\x22" + encode_varint(size)
-    return encode_varint(len(head) + size + len(after)) + head + body + after
+    return b"".join((encode_varint(len(head) + size + len(after)), head, body, after))
 
 
 def encode_frame(id: int, code: int, fields: bytes) -> bytes:

@@ -106,6 +106,19 @@ class TestCoalescing:
             assert connection.writes[31:] == [4 * 8]
             connection.close()
 
+    async def test_one_under_way_leaves_at_once_and_those_behind_it_together(self) -> None:
+        async with listening() as (server, reactors):
+            connection = await self.counted(server.target, Recorder())
+            connection.pace(1)
+            for _ in range(31):
+                connection.send(b"message")
+            # The first of the turn; then groups that grow while the burst goes on.
+            assert connection.writes == [8, 2 * 8, 4 * 8, 8 * 8, 16 * 8]
+            await wait_until(lambda: reactors and len(reactors[0].messages) == 31)
+            connection.send(b"message")
+            assert connection.writes == [8, 2 * 8, 4 * 8, 8 * 8, 16 * 8, 8]
+            connection.close()
+
     async def test_answers_to_one_read_leave_in_a_few_writes(self) -> None:
         async with listening() as (server, reactors):
             connection = await self.counted(server.target, Echo())

@@ -137,7 +137,7 @@ class FakeConnection:
         self.full = False
         self.reading = True
         self.writable_due = False
-        self.flush_every = 0
+        self.in_flight = 0
         self.cause: Exception | None = None
         self.heard = True
 
@@ -150,6 +150,9 @@ class FakeConnection:
         if self.full:
             raise OutputQueueFull("full")
         self.data += data
+
+    def pace(self, in_flight: int) -> None:
+        self.in_flight = in_flight
 
     def request_writable(self) -> None:
         self.writable_due = True
@@ -240,6 +243,7 @@ class RecordedCall(ClientRpc):
     """A client's RPC that writes down what happens to it."""
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.streams_requests = kind[0] == "S"
         self.streams_replies = kind[1] == "S"
         self.events: list[Any] = []
