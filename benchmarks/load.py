@@ -14,7 +14,7 @@ from benchmarks.work import BURN_MICROSECONDS, LARGE_BYTES, Work
 
 TICK_SECONDS = 0.001
 DRAIN_SECONDS = 2.0
-HOLD_MILLISECONDS = 4000
+HOLD_MILLISECONDS = 8000
 SETTLE_SECONDS = 2.0
 _CONNECTS_AT_ONCE = 50  # well below any server's listen backlog
 
@@ -255,15 +255,20 @@ async def _ping_pong(work: Work, clients: Sequence[Client], seconds: float) -> R
 
 
 async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
-    """Calls that wait for their answer: the end is reported while all of them are in flight."""
+    """Calls that wait for their answer: the end is reported while all of them are in flight.
+    As many before the begin have filled what memory was to spare."""
     client = await connect()
     request, invoke = client.unary("Hold", work)
-    await invoke(request(1))
+    calls: list[asyncio.Future[Any]] = []
+
+    async def hold() -> None:
+        requests = map(request, [HOLD_MILLISECONDS] * work.concurrency)
+        calls.extend(asyncio.ensure_future(invoke(message)) for message in requests)
+        await asyncio.sleep(SETTLE_SECONDS)
+
+    await hold()
     event("begin")
-    calls = [
-        asyncio.ensure_future(invoke(request(HOLD_MILLISECONDS))) for _ in range(work.concurrency)
-    ]
-    await asyncio.sleep(SETTLE_SECONDS)
+    await hold()
     event("end")
     early = sum(call.done() for call in calls)
     for call in calls:
@@ -274,7 +279,7 @@ async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> R
 
 
 async def _idle(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
-    """Connections that each made one call."""
+    """Connections that each made one call; half as many before the begin, as with _held."""
 
     async def used() -> Client:
         client = await connect()
@@ -282,7 +287,7 @@ async def _idle(work: Work, connect: Connect, event: Callable[[str], None]) -> R
         await invoke(request(1))
         return client
 
-    clients = [await used()]
+    clients = await _connections(work.connections // 2, used)
     begin = clock()
     event("begin")
     clients += await _connections(work.connections, used)

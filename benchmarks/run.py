@@ -23,9 +23,9 @@ from benchmarks.workloads import HELD, IDLE, OPEN_LOOP, Workload
 _STEP_SECONDS = 0.8
 _STEPS_EXPECTED = 11
 _REPEATS = 5
-_OVERHEAD_SECONDS = 0.15
+_OVERHEAD_SECONDS = 0.3
 _SESSION_SECONDS = 1.2
-_COSTS_SECONDS = 8.0
+_COSTS_SECONDS = 9.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,10 @@ class Runner:
         with tempfile.TemporaryDirectory() as directory:
             self._directory = Path(directory)
             certificates.write(self._directory)
-            self._measure()
+            try:
+                self._measure()
+            except KeyboardInterrupt:
+                self._say("interrupted: the results are those of what was done by then")
         return self.results
 
     def _prepare(self) -> None:
@@ -103,11 +106,12 @@ class Runner:
         costs = _COSTS_SECONDS * len(peers) if self._plan.costs else 0.0
         budget = self._plan.minutes * 60
         seconds = _within(((budget - costs) / self._plan.rounds - fixed) / units / 1.25)
-        clock = Clock(budget, self._plan.rounds * sum(self._weight(*s) for s in sessions))
+        end = time.monotonic() + budget
         if self._plan.costs:
             for peer in peers:
-                self._say(f"{clock} costs of {peer.name}")
+                self._say(f"costs of {peer.name}")
                 self._costs(peer)
+        clock = Clock(end, self._plan.rounds * sum(self._weight(*s) for s in sessions))
         for number in range(self._plan.rounds):
             begin = time.monotonic()
             turn = number % max(1, len(sessions))
@@ -145,7 +149,8 @@ class Runner:
                     while left:
                         workload = left.pop(0)
                         length = seconds * workload.stretch
-                        work = replace(workload.work, seconds=length, warmup=seconds / 4)
+                        warmup = 0.0 if workload.heavy else seconds / 4
+                        work = replace(workload.work, seconds=length, warmup=warmup)
                         result.measurement(workload.name).add(driver.measure(work, server))
                     workload = None
                     if open_loop:
@@ -204,12 +209,13 @@ class Runner:
         costs = self.results.peers[peer.name].costs
         ready = self._ready[peer.name]
         try:
-            if "costs" in peer.supports:
-                for what, work in (("idle", IDLE), ("held", HELD)):
-                    with self._pair(peer, Setup()) as (driver, server):
-                        answer = driver.measure(work, server)
-                    for side in ("client", "server"):
-                        costs[f"{what}_{side}_bytes"] = answer[f"{side}_bytes"] / answer["calls"]
+            for work in (IDLE, HELD):
+                if work.kind not in peer.supports:
+                    continue
+                with self._pair(peer, Setup()) as (driver, server):
+                    answer = driver.measure(work, server)
+                for side in ("client", "server"):
+                    costs[f"{work.kind}_{side}_bytes"] = answer[f"{side}_bytes"] / answer["calls"]
             costs["cold_start_seconds"] = self._cold_start(ready)
         except PeerFailedError as error:
             self._say(f"failed: costs of {peer.name}: {error}")
@@ -251,15 +257,15 @@ class Runner:
 class Clock:
     """How much of the time is over; printed in front of every line of progress."""
 
-    def __init__(self, budget: float, total: float) -> None:
+    def __init__(self, end: float, total: float) -> None:
         self._begin = time.monotonic()
-        self._budget = budget
+        self._end = end
         self._total = max(1.0, total)
         self.done = 0.0
 
     def left(self) -> float:
         """Seconds of the budget."""
-        return self._budget - (time.monotonic() - self._begin)
+        return self._end - time.monotonic()
 
     def __str__(self) -> str:
         elapsed = time.monotonic() - self._begin

@@ -16,12 +16,28 @@ class Workload(NamedTuple):
     stretch: float = 1.0
     """Measure this many times longer than the others."""
 
+    @property
+    def heavy(self) -> bool:
+        """So much in flight that even one call of each worker takes long: no warm-up."""
+        return self.work.size * self.work.concurrency >= 1 << 26
+
 
 SIZES = {"11 B": 11, "1 KiB": 1 << 10, "64 KiB": 1 << 16, "1 MiB": 1 << 20}
 CONCURRENCIES = (1, 16, 64, 256, 1000)
 STREAM_SIZES = {"16 B": 16, "1 KiB": 1 << 10, "64 KiB": 1 << 16}
 UNARY = frozenset(
-    {"unary", "size", "metadata", "deadline", "connections", "open", "burn", "large", "costs"}
+    {
+        "unary",
+        "size",
+        "metadata",
+        "deadline",
+        "connections",
+        "open",
+        "burn",
+        "large",
+        "idle",
+        "held",
+    }
 )
 STREAMS = frozenset({"server_stream", "client_stream", "bidi", "ping_pong"})
 SETUPS = frozenset({"tls", "unix", "interceptor", "wide"})
@@ -121,5 +137,5 @@ QUICK = [
     if workload.name in {f"unary 11 B, C={concurrency}" for concurrency in (1, 16, 64, 256)}
 ]
 OPEN_LOOP = Work("open", concurrency=16)
-IDLE = Work("idle", connections=1000)
-HELD = Work("held", concurrency=4000)
+IDLE = Work("idle", connections=2000)
+HELD = Work("held", concurrency=2000)

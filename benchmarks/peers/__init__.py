@@ -25,8 +25,6 @@ _PROTOSOCKET = PythonPeer(
     ),
 )
 
-_BYTES = ("tls", "unix")
-
 _CONNECT = PythonPeer(
     "connect-py, granian",
     UNARY | STREAMS | {"tls", "interceptor"},
@@ -63,7 +61,7 @@ PEERS: list[Peer] = [
     ),
     PythonPeer(
         "grpclib",
-        UNARY | STREAMS | SETUPS,
+        UNARY - {"held"} | STREAMS | SETUPS,  # no more than 100 calls are in flight at a time
         module="grpclib_peer",
         requirements=("grpclib", "protobuf", "uvloop"),
         imports="grpclib.client, grpclib.server, google.protobuf.message",
@@ -82,14 +80,14 @@ PEERS: list[Peer] = [
     ),
     PythonPeer(
         "pycapnp",
-        frozenset({"unary", "size", "connections", "open", "burn", "large", "costs", *_BYTES}),
+        UNARY - {"metadata", "deadline"} | {"tls", "unix"},
         module="capnp_peer",
         requirements=("pycapnp",),
         imports="capnp",
     ),
     PythonPeer(
         "thriftpy2",
-        frozenset({"unary", "size", "open", "burn", *_BYTES}),
+        frozenset({"unary", "size", "open", "burn", "tls", "unix"}),
         module="thrift_peer",
         requirements=("thriftpy2", "uvloop"),
         imports="thriftpy2.contrib.aio.client",

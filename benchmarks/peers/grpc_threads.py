@@ -328,7 +328,8 @@ def _idle(endpoint: Endpoint, work: Work) -> Result:
         request, invoke = clients[-1].unary("Unary", work)
         invoke(request(1))
 
-    add()
+    for _ in range(work.connections // 2):
+        add()
     event("begin")
     for _ in range(work.connections):
         add()
@@ -341,11 +342,15 @@ def _idle(endpoint: Endpoint, work: Work) -> Result:
 def _held(endpoint: Endpoint, work: Work) -> Result:
     client = Client(endpoint)
     request, invoke = client.unary("Hold", work, future=True)
-    calls: list[Any] = [invoke(request(1))]
-    calls[0].result()
+    calls: list[Any] = []
+
+    def hold() -> None:
+        calls.extend(invoke(request(HOLD_MILLISECONDS)) for _ in range(work.concurrency))
+        time.sleep(SETTLE_SECONDS)
+
+    hold()
     event("begin")
-    calls = [invoke(request(HOLD_MILLISECONDS)) for _ in range(work.concurrency)]
-    time.sleep(SETTLE_SECONDS)
+    hold()
     event("end")
     early = sum(call.done() for call in calls)
     for call in calls:

@@ -127,8 +127,11 @@ async def connect(endpoint: Endpoint) -> Client:
         channel = Channel(endpoint.host, endpoint.port, ssl=client_tls(endpoint, "h2"))
     if endpoint.interceptor == "client":
         on_event(channel, SendRequest, _pass_on)
-    await channel.__connect__()
-    return Client(channel, endpoint.wide)
+    client = Client(channel, endpoint.wide)
+    # Before the server's settings arrive the client does not know how many streams it may open.
+    request, invoke = client.unary("Unary", Work())
+    await invoke(request(0))
+    return client
 
 
 async def listen(endpoint: Endpoint) -> Server:

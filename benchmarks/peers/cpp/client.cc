@@ -533,7 +533,7 @@ class Driver {
       call.start(1, 0);
       while (!finished) step();
     };
-    add();
+    for (int i = 0; i < work.connections / 2; i++) add();
     uint64_t begin = bench_now();
     bench_event("begin");
     for (int i = 0; i < work.connections; i++) add();
@@ -547,21 +547,22 @@ class Driver {
     Connection connection(endpoint_);
     std::vector<std::unique_ptr<UnaryCall>> calls;
     uint64_t ended = 0;
-    auto call = [&](uint64_t milliseconds) {
-      calls.push_back(std::make_unique<UnaryCall>(&queue_, connection.stub(), work,
-                                                  &Bench::Stub::AsyncHold));
-      calls.back()->ended = [&](UnaryCall*) { ended++; };
-      calls.back()->start(milliseconds, 0);
+    auto hold = [&] {
+      for (int i = 0; i < work.concurrency; i++) {
+        calls.push_back(std::make_unique<UnaryCall>(&queue_, connection.stub(), work,
+                                                    &Bench::Stub::AsyncHold));
+        calls.back()->ended = [&](UnaryCall*) { ended++; };
+        calls.back()->start(BENCH_HOLD_MILLISECONDS, 0);
+      }
+      step_until(bench_now() + BENCH_SETTLE_NS);
     };
-    call(1);
-    while (!ended) step();
+    hold();
     bench_event("begin");
-    for (int i = 0; i < work.concurrency; i++) call(BENCH_HOLD_MILLISECONDS);
-    step_until(bench_now() + BENCH_SETTLE_NS);
+    hold();
     bench_event("end");
     result_->calls = work.concurrency;
     result_->elapsed_ns = BENCH_SETTLE_NS;
-    result_->unanswered = ended - 1;
+    result_->unanswered = ended;
     while (ended < calls.size()) step();
     bench_print(result_.get());
   }

@@ -136,8 +136,9 @@ class ServerStreamCall : public Step {
       return;
     }
     if (sent_ < flow_.count()) {
-      sent_++;
-      writer_.Write(message_, grpc::WriteOptions().set_buffer_hint(), this);
+      grpc::WriteOptions options;  // the first message must not be buffered: it takes the headers
+      if (sent_++) options.set_buffer_hint();
+      writer_.Write(message_, options, this);
     } else {
       finished_ = true;
       writer_.Finish(grpc::Status::OK, this);

@@ -19,7 +19,7 @@ const (
 	LargeBytes       = 64 << 20
 	BurnMicroseconds = 20_000
 	Deadline         = 60 * time.Second
-	HoldMilliseconds = 4000
+	HoldMilliseconds = 8000
 	Settle           = 2 * time.Second
 	Tick             = time.Millisecond
 	Drain            = 2 * time.Second

@@ -427,8 +427,10 @@ func idle(endpoint bench.Endpoint, work bench.Work) (*bench.Result, error) {
 		all = append(all, conn)
 		return caller(work, conn.unary)(1)
 	}
-	if err := add(); err != nil {
-		return nil, err
+	for range work.Connections / 2 {
+		if err := add(); err != nil {
+			return nil, err
+		}
 	}
 	begin := time.Now()
 	bench.Event("begin")
@@ -448,19 +450,20 @@ func held(endpoint bench.Endpoint, work bench.Work) (*bench.Result, error) {
 	}
 	defer conn.Close()
 	call := caller(work, conn.stub.Hold)
-	if err := call(1); err != nil {
-		return nil, err
-	}
 	var answered atomic.Int64
 	var group errgroup.Group
-	bench.Event("begin")
-	for range work.Concurrency {
-		group.Go(func() error {
-			defer answered.Add(1)
-			return call(bench.HoldMilliseconds)
-		})
+	hold := func() {
+		for range work.Concurrency {
+			group.Go(func() error {
+				defer answered.Add(1)
+				return call(bench.HoldMilliseconds)
+			})
+		}
+		time.Sleep(bench.Settle)
 	}
-	time.Sleep(bench.Settle)
+	hold()
+	bench.Event("begin")
+	hold()
 	bench.Event("end")
 	early := int(answered.Load())
 	err = group.Wait()
