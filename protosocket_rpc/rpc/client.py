@@ -226,11 +226,6 @@ class UnaryCompletion(_Completion[Request, Response]):
         self._future.cancel()
         return self._give_up()
 
-    def __del__(self) -> None:
-        super().__del__()
-        if self._future.done() and not self._future.cancelled():
-            self._future.exception()  # whoever drops a completion does not want to know
-
 
 class StreamingCompletion(_Completion[Request, Response]):
     """The replies of a streaming RPC, to come: an async iterator. Made by `RpcClient.stream`.

@@ -168,6 +168,7 @@ class UnaryRpc(ClientRpc[Response]):
             error = RpcFinished("the server ended the RPC without a reply")
         if not self.future.done():
             self.future.set_exception(error)
+            self.future.exception()  # asked for, so that nobody reports what nobody waits for
 
 
 class StreamingRpc(ClientRpc[Response]):

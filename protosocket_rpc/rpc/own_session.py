@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Generic, TypeVar
 
 from protosocket_rpc.errors import ConnectionClosed, OutputQueueFull
@@ -24,7 +25,7 @@ class OwnMessageSession(Session[Envelope[Inbound], Outbound], Generic[Inbound, O
     def __init__(self, outbound: MessageType[Outbound]) -> None:
         super().__init__()
         self.outbound = outbound
-        self._held_back: list[Outbound] = []
+        self._held_back: deque[Outbound] = deque()
 
     def send(self, message: Outbound, id: int) -> None:
         """Send one message as part of an RPC. Raises as `Connection.send` does."""
@@ -45,4 +46,4 @@ class OwnMessageSession(Session[Envelope[Inbound], Outbound], Generic[Inbound, O
         if held_back:
             connection = self.sender()
             while held_back and connection.writable:
-                connection.send(held_back.pop(0))
+                connection.send(held_back.popleft())

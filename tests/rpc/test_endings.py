@@ -8,6 +8,7 @@ import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -345,6 +346,28 @@ async def test_a_handler_that_raises_is_one_cancel_and_a_log_line(
         await wait_until(lambda: peer.heard[-1].id == 2)
         assert peer.heard[-1] == Note("fine", 2)
         assert not server.sessions[0].rpcs
+
+
+async def test_a_keyboard_interrupt_is_answered_and_goes_on_its_way() -> None:
+    started: Future[str] = Future()
+
+    async def answer(note: Note) -> Note:
+        raise KeyboardInterrupt
+
+    async def serve_until_interrupted() -> None:
+        async with serving(answer) as server:
+            started.set_result(server.rpc.target)
+            await asyncio.Event().wait()
+
+    def run() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(serve_until_interrupted())
+
+    ended = asyncio.ensure_future(asyncio.to_thread(run))
+    async with await connect(await asyncio.wrap_future(started)) as client:
+        with pytest.raises(RemoteCancelled):
+            await client.unary(Note())
+        await ended
 
 
 @pytest.mark.parametrize("answer", [None, 5, "text", Note("not awaitable")])
