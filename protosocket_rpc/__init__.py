@@ -5,11 +5,13 @@ import logging
 from protosocket_rpc.errors import (
     AbortError,
     AioRpcError,
+    BaseError,
     ConnectionClosed,
     DecodeError,
     FrameTooLarge,
     InternalError,
     OutputQueueFull,
+    PeerRefused,
     ProtocolError,
     ProtosocketError,
     RemoteCancelled,
@@ -19,13 +21,49 @@ from protosocket_rpc.errors import (
 )
 from protosocket_rpc.metadata import Metadata, MetadataLike
 from protosocket_rpc.service.call import StreamUnaryCall, UnaryUnaryCall
+from protosocket_rpc.service.call_credentials import (
+    AuthMetadataContext,
+    AuthMetadataPlugin,
+    AuthMetadataPluginCallback,
+    CallCredentials,
+    access_token_call_credentials,
+    composite_call_credentials,
+    metadata_call_credentials,
+)
 from protosocket_rpc.service.channel import Channel, insecure_channel, secure_channel
+from protosocket_rpc.service.client_interceptors import (
+    ClientCallDetails,
+    ClientInterceptor,
+    ClientInvocation,
+    StreamStreamClientInterceptor,
+    StreamUnaryClientInterceptor,
+    UnaryStreamClientInterceptor,
+    UnaryUnaryClientInterceptor,
+)
+from protosocket_rpc.service.compression import Compression
 from protosocket_rpc.service.connectivity import (
     ChannelConnectivity,
     ClientConnectivity,
     ServerConnectivity,
 )
 from protosocket_rpc.service.context import EOF, ServicerContext, unimplemented
+from protosocket_rpc.service.credentials import (
+    ChannelCredentials,
+    LocalConnectionType,
+    ServerCertificateConfiguration,
+    ServerCredentials,
+    composite_channel_credentials,
+    dynamic_ssl_server_credentials,
+    insecure_channel_credentials,
+    insecure_server_credentials,
+    local_channel_credentials,
+    local_server_credentials,
+    ssl_channel_credentials,
+    ssl_context_channel_credentials,
+    ssl_context_server_credentials,
+    ssl_server_certificate_configuration,
+    ssl_server_credentials,
+)
 from protosocket_rpc.service.current import detached
 from protosocket_rpc.service.descriptor import (
     BYTES,
@@ -38,11 +76,25 @@ from protosocket_rpc.service.descriptor import (
     UnaryUnaryMethod,
     protobuf,
 )
+from protosocket_rpc.service.interceptors import Interceptor, Invocation, Next
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import CallOptions
+from protosocket_rpc.service.rpc_handlers import (
+    GenericRpcHandler,
+    HandlerCallDetails,
+    RpcMethodHandler,
+    ServiceRpcHandler,
+    method_handlers_generic_handler,
+    stream_stream_rpc_method_handler,
+    stream_unary_rpc_method_handler,
+    unary_stream_rpc_method_handler,
+    unary_unary_rpc_method_handler,
+)
 from protosocket_rpc.service.server import Server, server
+from protosocket_rpc.service.server_interceptors import ServerInterceptor, ServerInvocation
 from protosocket_rpc.service.stream_call import StreamStreamCall, UnaryStreamCall
-from protosocket_rpc.status import StatusCode
+from protosocket_rpc.service.sync_handlers import SyncServicerContext
+from protosocket_rpc.status import Status, StatusCode
 
 logging.getLogger("protosocket_rpc").addHandler(logging.NullHandler())
 
@@ -51,43 +103,91 @@ __all__ = [
     "EOF",
     "AbortError",
     "AioRpcError",
+    "AuthMetadataContext",
+    "AuthMetadataPlugin",
+    "AuthMetadataPluginCallback",
+    "BaseError",
+    "CallCredentials",
     "CallOptions",
     "Channel",
     "ChannelConnectivity",
+    "ChannelCredentials",
+    "ClientCallDetails",
     "ClientConnectivity",
+    "ClientInterceptor",
+    "ClientInvocation",
+    "Compression",
     "ConnectionClosed",
     "DecodeError",
     "FrameTooLarge",
+    "GenericRpcHandler",
+    "HandlerCallDetails",
+    "Interceptor",
     "InternalError",
+    "Invocation",
+    "LocalConnectionType",
     "Marshaller",
     "Metadata",
     "MetadataLike",
     "MethodDescriptor",
+    "Next",
     "OutputQueueFull",
+    "PeerRefused",
     "ProtocolError",
     "ProtosocketError",
     "RemoteCancelled",
     "RpcError",
     "RpcFinished",
     "RpcLimits",
+    "RpcMethodHandler",
     "Server",
+    "ServerCertificateConfiguration",
     "ServerConnectivity",
+    "ServerCredentials",
+    "ServerInterceptor",
+    "ServerInvocation",
     "ServiceDescriptor",
+    "ServiceRpcHandler",
     "ServicerContext",
+    "Status",
     "StatusCode",
     "StreamStreamCall",
+    "StreamStreamClientInterceptor",
     "StreamStreamMethod",
     "StreamUnaryCall",
+    "StreamUnaryClientInterceptor",
     "StreamUnaryMethod",
+    "SyncServicerContext",
     "UnaryStreamCall",
+    "UnaryStreamClientInterceptor",
     "UnaryStreamMethod",
     "UnaryUnaryCall",
+    "UnaryUnaryClientInterceptor",
     "UnaryUnaryMethod",
     "UsageError",
+    "access_token_call_credentials",
+    "composite_call_credentials",
+    "composite_channel_credentials",
     "detached",
+    "dynamic_ssl_server_credentials",
     "insecure_channel",
+    "insecure_channel_credentials",
+    "insecure_server_credentials",
+    "local_channel_credentials",
+    "local_server_credentials",
+    "metadata_call_credentials",
+    "method_handlers_generic_handler",
     "protobuf",
     "secure_channel",
     "server",
+    "ssl_channel_credentials",
+    "ssl_context_channel_credentials",
+    "ssl_context_server_credentials",
+    "ssl_server_certificate_configuration",
+    "ssl_server_credentials",
+    "stream_stream_rpc_method_handler",
+    "stream_unary_rpc_method_handler",
+    "unary_stream_rpc_method_handler",
+    "unary_unary_rpc_method_handler",
     "unimplemented",
 ]

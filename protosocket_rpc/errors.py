@@ -7,14 +7,16 @@
     ├── ProtocolError (ValueError)           the peer broke the protocol; its connection ends
     │   ├── DecodeError                      bytes that can never become a message
     │   └── FrameTooLarge                    a message above the receiver's limit
+    ├── PeerRefused (ConnectionError)        the peer is not who, or what, it has to be
     ├── OutputQueueFull                      the peer does not read and the caller went on sending
     ├── RemoteCancelled                      the peer cancelled or rejected the RPC
     ├── RpcFinished                          the peer ended the RPC without the reply it owes
-    └── UsageError                           the API was used in a way that cannot work
-        RpcError                             (as in grpc) an RPC ended with a status
-        └── AioRpcError                      what a call raises: code, details, metadata
-    AbortError                               raised inside a handler by context.abort()
-    InternalError                            a defect of this package
+    ├── RpcError                             (as in grpc) an RPC ended with a status
+    │   └── AioRpcError                      what a call raises: code, details, metadata
+    ├── UsageError (BaseError)               the API was used in a way that cannot work
+    └── InternalError (BaseError)            a defect of this package
+    BaseError                                (as in grpc.aio)
+    └── AbortError                           raised inside a handler by context.abort()
 """
 
 from __future__ import annotations
@@ -63,6 +65,10 @@ class FrameTooLarge(ProtocolError):
     """The peer announced a message larger than this side accepts. Nothing of it was buffered."""
 
 
+class PeerRefused(ProtosocketError, ConnectionError):
+    """The connection was made, but its peer is not who, or what, it has to be."""
+
+
 class OutputQueueFull(ProtosocketError):
     """More output is queued than ``Limits.max_queued_output``: the peer is not reading.
 
@@ -78,11 +84,15 @@ class RpcFinished(ProtosocketError):
     """The peer ended the RPC in good order, but without the reply that a unary RPC needs."""
 
 
-class UsageError(ProtosocketError):
+class BaseError(Exception):
+    """What ``grpc.aio`` calls the base of the errors that are not about one RPC's status."""
+
+
+class UsageError(BaseError, ProtosocketError):
     """The API was used in a way that cannot work. The caller's fault."""
 
 
-class InternalError(ProtosocketError):
+class InternalError(BaseError, ProtosocketError):
     """A defect of this package: please report it."""
 
 
@@ -90,7 +100,7 @@ class RpcError(ProtosocketError):
     """An RPC ended with a status other than OK. The name that gRPC's users catch."""
 
 
-class AbortError(Exception):
+class AbortError(BaseError):
     """What `ServicerContext.abort` raises, to leave the handler. Not to be caught."""
 
 

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
 from typing import Any, Final
 
 Pairs = list[tuple[str, bytes]]
@@ -20,13 +28,13 @@ class Metadata(Collection[Metadatum]):
     """An ordered multi-map of keys and values, as ``grpc.aio.Metadata``.
 
     Values are text, or bytes under keys that end in ``-bin``. Iterating gives ``(key, value)``
-    pairs in their order.
+    pairs: the keys in the order of their first values, the values of each in theirs.
     """
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_values",)
 
     def __init__(self, *args: Metadatum) -> None:
-        self._pairs: list[Metadatum] = []
+        self._values: dict[str, list[MetadataValue]] = {}
         for key, value in args:
             self.add(key, value)
 
@@ -37,85 +45,86 @@ class Metadata(Collection[Metadatum]):
 
     def add(self, key: str, value: MetadataValue) -> None:
         """Append a value, after those that the key has already."""
-        self._pairs.append((key, value))
+        self._values.setdefault(key, []).append(value)
 
     def get_all(self, key: str) -> list[MetadataValue]:
         """All values of a key, in their order; empty if there are none."""
-        return [value for name, value in self._pairs if name == key]
+        return self._values.get(key, [])
 
-    def set_all(self, key: str, values: Iterable[MetadataValue]) -> None:
+    def set_all(self, key: str, values: list[MetadataValue]) -> None:
         """Replace all values of a key."""
-        self._pairs = [pair for pair in self._pairs if pair[0] != key]
-        self._pairs.extend((key, value) for value in values)
+        self._values[key] = values
 
     def delete_all(self, key: str) -> None:
         """Remove all values of a key. Raises KeyError if there are none."""
-        if key not in self.keys():
-            raise KeyError(key)
-        self._pairs = [pair for pair in self._pairs if pair[0] != key]
+        del self._values[key]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The first value of a key, or the default."""
-        for name, value in self._pairs:
-            if name == key:
-                return value
-        return default
+        values = self._values.get(key)
+        return values[0] if values else default
 
-    def keys(self) -> list[str]:
+    def keys(self) -> KeysView[str]:
         """The keys, each once, in their order."""
-        return list(dict.fromkeys(name for name, _ in self._pairs))
+        return self._values.keys()
 
-    def values(self) -> list[MetadataValue]:
-        """The values, in their order."""
-        return [value for _, value in self._pairs]
+    def values(self) -> ValuesView[list[MetadataValue]]:
+        """The values of each key, as a list."""
+        return self._values.values()
 
-    def items(self) -> list[Metadatum]:
-        """The pairs, in their order."""
-        return list(self._pairs)
+    def items(self) -> ItemsView[str, list[MetadataValue]]:
+        """Each key with the list of its values."""
+        return self._values.items()
 
     def __getitem__(self, key: str) -> MetadataValue:
-        for name, value in self._pairs:
-            if name == key:
-                return value
-        raise KeyError(key)
+        """The first value of a key."""
+        values = self._values.get(key)
+        if not values:
+            raise KeyError(key)
+        return values[0]
 
     def __setitem__(self, key: str, value: MetadataValue) -> None:
-        for index, (name, _) in enumerate(self._pairs):
-            if name == key:
-                self._pairs[index] = (key, value)
-                return
-        self._pairs.append((key, value))
+        """Replace the first value of a key."""
+        values = self._values.get(key)
+        if values:
+            values[0] = value
+        else:
+            self._values[key] = [value]
 
     def __delitem__(self, key: str) -> None:
-        for index, (name, _) in enumerate(self._pairs):
-            if name == key:
-                del self._pairs[index]
-                return
-        raise KeyError(key)
+        """Remove the first value of a key."""
+        values = self._values.get(key)
+        if not values:
+            raise KeyError(key)
+        del values[0]
+        if not values:
+            del self._values[key]
 
     def __contains__(self, key: object) -> bool:
-        return any(name == key for name, _ in self._pairs)
+        return key in self._values
 
     def __iter__(self) -> Iterator[Metadatum]:
-        return iter(self._pairs)
+        for key, values in self._values.items():
+            for value in values:
+                yield key, value
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return sum([len(values) for values in self._values.values()])
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Metadata):
-            return self._pairs == other._pairs
+            return self._values == other._values
         if isinstance(other, tuple):
-            return tuple(self._pairs) == other
+            return tuple(self) == other
         return NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __add__(self, other: Iterable[Metadatum]) -> Metadata:
-        return Metadata(*self._pairs, *other)
+        return Metadata(*self, *other)
 
     def __repr__(self) -> str:
-        return f"Metadata({', '.join(map(repr, self._pairs))})"
+        return f"Metadata({', '.join(map(repr, self))})"
 
 
 def metadata_to_wire(metadata: MetadataLike) -> Pairs:

@@ -1,9 +1,11 @@
-"""The status codes of gRPC, and the errors that carry one."""
+"""The status codes of gRPC, and what goes with them."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Any, Final
+
+from protosocket_rpc.metadata import MetadataLike
 
 
 class StatusCode(Enum):
@@ -41,6 +43,39 @@ def status_code(number: int) -> StatusCode:
     return _BY_NUMBER.get(number, StatusCode.UNKNOWN)
 
 
+def to_status_code(code: Any) -> StatusCode:
+    """The code of what a user gave: a `StatusCode`, its number, or grpcio's own StatusCode.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    if isinstance(code, StatusCode):
+        return code
+    if isinstance(code, int):
+        return status_code(code)
+    value = getattr(code, "value", None)  # an enum like ours
+    if isinstance(value, tuple) and value and isinstance(value[0], int):
+        return status_code(value[0])
+    raise TypeError(f"a status code must be a StatusCode, not {code!r}")
+
+
+class Status:
+    """How an RPC is to end: what `ServicerContext.abort_with_status` takes.
+
+    As in gRPC, a base to derive from; any object with these attributes will do.
+    `rich_status.to_status` makes one of a ``google.rpc.Status``.
+
+    Attributes:
+        code: not OK.
+        details: a text for the caller.
+        trailing_metadata: to go with it; None for none.
+    """
+
+    code: StatusCode
+    details: str
+    trailing_metadata: MetadataLike | None
+
+
 # The numbers, for modules that only pass them on.
 OK: Final = 0
 CANCELLED: Final = 1
@@ -50,3 +85,4 @@ RESOURCE_EXHAUSTED: Final = 8
 UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
+UNAUTHENTICATED: Final = 16

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
-from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire
+from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire, metadata_size
+from protosocket_rpc.service.call_credentials import AuthMetadataContext, CallCredentials
 from protosocket_rpc.service.client_session import ClientRpc
 from protosocket_rpc.service.current import CURRENT_RPC
+from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.explain import explain
+from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
     CANCELLED,
@@ -149,6 +152,45 @@ class Call(ClientRpc):
         else:
             self._connector.wait(self)
 
+    def add_metadata(self, pairs: Pairs) -> None:
+        """Have more metadata go with the request. Before it is started."""
+        self._metadata = pairs if self._metadata is None else self._metadata + pairs
+
+    def start_authenticated(
+        self, credentials: CallCredentials, context: AuthMetadataContext
+    ) -> None:
+        """As `start`, once the credentials have given their metadata."""
+        if self._deadline is not None:
+            if self._deadline <= self.started:
+                self.on_deadline()
+                return
+            left = self._deadline - self.started
+            self._connector.deadlines.add(self, self._deadline, left)
+        if self._parent is not None:
+            self._parent.adopt(self)
+            if self.finished:
+                return
+        task = self._connector.loop.create_task(self._authenticate(credentials, context))
+        self.add_done_callback(lambda _: task.cancel())
+
+    async def _authenticate(
+        self, credentials: CallCredentials, context: AuthMetadataContext
+    ) -> None:
+        try:
+            pairs = await credentials.metadata(context)
+        except Exception as error:  # the plugin's own
+            text = f"Getting metadata from plugin failed with error: {error}"
+            self.fail(UNAVAILABLE, text, error)
+            return
+        if self.finished:
+            return
+        self.add_metadata(pairs)
+        session = self._connector.session
+        if session is not None:
+            self.open_on(session, self._connector.loop.time())
+        else:
+            self._connector.wait(self)
+
     def open_on(self, session: ChannelConnection, now: float) -> None:
         """Open the RPC on a connection. `now` matters if there is a deadline."""
         fields = b""
@@ -156,9 +198,15 @@ class Call(ClientRpc):
             left = self._deadline - now
             fields = timeout_field(max(int(left * 1e6), 1))
         if self._metadata is not None:
+            if not self._check_metadata(session, self._metadata):
+                return
             fields += metadata_field(self._metadata)
+        body = self.body
+        if self.compression and body is not None:
+            body, field = session.compress(self.compression, body)
+            fields += field
         try:
-            session.open(self, self._method.field, self.body, fields)
+            session.open(self, self._method.field, body, fields)
         except OutputQueueFull as error:
             self.fail(RESOURCE_EXHAUSTED, str(error), error.with_traceback(None))
             return
@@ -168,6 +216,16 @@ class Call(ClientRpc):
             return
         if self.streams_requests:
             self.on_sendable()
+
+    def _check_metadata(self, session: ChannelConnection, metadata: Pairs) -> bool:
+        """False, and the call has failed, if the server has said that this is too much for it."""
+        limit = 0 if session.peer is None else session.peer.max_metadata_size
+        size = metadata_size(metadata)
+        if limit and size > limit:
+            text = too_large("Sent metadata", size, limit, "server", "max_metadata_size")
+            self.fail(RESOURCE_EXHAUSTED, text, None)
+            return False
+        return True
 
     def on_refused(self, reason: str) -> None:
         if not self._resendable:
@@ -333,9 +391,14 @@ class Call(ClientRpc):
         if self.finished and self._outcome != OK:
             raise self.error()
 
-    def debug_error_string(self) -> str:
-        """Target, peer, method, attempts, elapsed time, and more, for people."""
-        return explain(self._connector, self, self._method.path, self._outcome, self._cause)
+    def debug_error_string(self) -> DebugString:
+        """Target, peer, method, attempts, elapsed time, and more, for people.
+
+        May be awaited, as in ``grpc.aio``.
+        """
+        return DebugString(
+            explain(self._connector, self, self._method.path, self._outcome, self._cause)
+        )
 
     async def _wait_end(self) -> None:
         while not self.finished:
@@ -392,9 +455,7 @@ class Call(ClientRpc):
         body = method.serialize_request(request)
         limit = method.max_request_size
         if limit is not None and len(body) > limit:
-            self.fail(
-                RESOURCE_EXHAUSTED, f"Sent message larger than max ({len(body)} vs. {limit})", None
-            )
+            self.fail(RESOURCE_EXHAUSTED, method.too_large(len(body)), None)
             raise self.error()
         if self._resendable:
             self._remember(body)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.raw import parse_addresses
+from protosocket_rpc.service.client_interceptors import (
+    ClientInterceptor,
+    check,
+    intercept,
+    stages_for,
+)
+from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConnectivity
 from protosocket_rpc.service.connector import Connector
+from protosocket_rpc.service.credentials import ChannelCredentials, to_channel_credentials
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.descriptor import (
     BYTES,
@@ -21,6 +29,7 @@ from protosocket_rpc.service.descriptor import (
     UnaryStreamMethod,
     UnaryUnaryMethod,
 )
+from protosocket_rpc.service.interceptors import Interceptor
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import (
     Method,
@@ -29,7 +38,7 @@ from protosocket_rpc.service.method import (
     UnaryStreamMultiCallable,
     UnaryUnaryMultiCallable,
 )
-from protosocket_rpc.service.options import connectivity_of, limits_of
+from protosocket_rpc.service.options import connectivity_of, limits_of, target_name_of
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -45,31 +54,34 @@ class Channel:
         self,
         target: str,
         *,
-        ssl: ssl_module.SSLContext | None = None,
+        credentials: ChannelCredentials | None = None,
         server_hostname: str | None = None,
         limits: RpcLimits | None = None,
         connections: int = 1,
         connectivity: ClientConnectivity | None = None,
+        compression: Compression | None = None,
+        interceptors: Sequence[ClientInterceptor | Interceptor] = (),
+        allow_insecure_call_credentials: bool = False,
     ) -> None:
         """Use `insecure_channel()` or `secure_channel()`.
 
         Args:
             target: ``host:port``, ``unix:path``, ... (`raw.parse_addresses` lists the forms).
-            ssl: the context to speak TLS with; None for none.
-            server_hostname: the name to expect in the server's certificate, if not the target's.
-            limits: sizes; see `RpcLimits`.
-            connections: how many to have to each address.
-            connectivity: how they are found, made and kept; see `ClientConnectivity`.
+            credentials: of its connections and of its calls; None for none.
 
-        Raises:
-            ValueError: the target has no known form, or `connections` is below 1.
+        The other arguments are those of these functions.
         """
         parse_addresses(target)
         if connections < 1:
             raise ValueError(f"a channel has at least 1 connection, not {connections}")
         self.target = target
         self.limits = limits or RpcLimits()
-        self._ssl = ssl
+        self.credentials = credentials or ChannelCredentials()
+        self.compression = wire_compression(compression)
+        self.allow_insecure_call_credentials = allow_insecure_call_credentials
+        for interceptor in interceptors:
+            check(interceptor)
+        self._interceptors = list(interceptors)
         self._server_hostname = server_hostname
         self._connector: Connector | None = None
         self._connections = connections
@@ -99,7 +111,7 @@ class Channel:
             loop,
             Deadlines(loop),
             self.target,
-            self._ssl,
+            self.credentials,
             self._server_hostname,
             self.limits,
             self._connectivity,
@@ -131,6 +143,12 @@ class Channel:
 
     def method(self, descriptor: MethodDescriptor[Any, Any]) -> Any:
         """The callable of a method: what generated stubs are made of."""
+        stages = stages_for(self._interceptors, descriptor) if self._interceptors else []
+        if stages:
+            return intercept(stages, descriptor, self._plain_method)
+        return self._plain_method(descriptor)
+
+    def _plain_method(self, descriptor: MethodDescriptor[Any, Any]) -> Any:
         for kind, make in _MULTI_CALLABLES:
             if isinstance(descriptor, kind):
                 return make(Method(self, descriptor))
@@ -242,52 +260,75 @@ def _marshallers(
 def insecure_channel(
     target: str,
     options: Iterable[tuple[str, Any]] | None = None,
+    compression: Compression | None = None,
+    interceptors: Sequence[ClientInterceptor | Interceptor] | None = None,
     *,
     limits: RpcLimits | None = None,
     connections: int = 1,
     connectivity: ClientConnectivity | None = None,
+    allow_insecure_call_credentials: bool = False,
 ) -> Channel:
-    """A channel without TLS.
+    """A channel without TLS. The arguments that gRPC has too are as in gRPC.
 
     Args:
         target: ``host:port``, ``unix:path``, ... (`raw.parse_addresses` lists the forms).
-        options: gRPC's ``(name, value)`` pairs: ``grpc.max_receive_message_length`` and
-            ``grpc.max_send_message_length`` are honoured, others accepted.
+        options: gRPC's ``(name, value)`` pairs: those of message and metadata sizes, of keepalive
+            and of reconnecting, ``grpc.lb_policy_name`` and ``grpc.ssl_target_name_override`` are
+            honoured, others accepted.
+        compression: of requests, for a server that understands it, unless a call says otherwise.
+        interceptors: of gRPC's classes and of this package's shape (`service.interceptors`), the
+            outermost first.
         limits: sizes; see `RpcLimits`.
         connections: how many to have to each address.
         connectivity: how they are found, made and kept; see `ClientConnectivity`.
+        allow_insecure_call_credentials: let calls send their credentials for all to read.
+
+    Raises:
+        RuntimeError: `compression` is Zstd, without its library.
+        ValueError: the target has no known form, `connections` is below 1, or an interceptor is
+            none.
     """
     return Channel(
         target,
         limits=limits_of(options, limits),
         connections=connections,
         connectivity=connectivity_of(options, connectivity),
+        compression=compression,
+        interceptors=interceptors or (),
+        allow_insecure_call_credentials=allow_insecure_call_credentials,
     )
 
 
 def secure_channel(
     target: str,
-    credentials: ssl_module.SSLContext,
+    credentials: ChannelCredentials | ssl_module.SSLContext,
     options: Iterable[tuple[str, Any]] | None = None,
+    compression: Compression | None = None,
+    interceptors: Sequence[ClientInterceptor | Interceptor] | None = None,
     *,
     server_hostname: str | None = None,
     limits: RpcLimits | None = None,
     connections: int = 1,
     connectivity: ClientConnectivity | None = None,
+    allow_insecure_call_credentials: bool = False,
 ) -> Channel:
-    """A channel with TLS.
+    """A channel with TLS, or with other credentials.
 
     Args:
-        credentials: the context to speak TLS with.
+        credentials: such as `ssl_channel_credentials` makes; or a context to speak TLS with, as
+            for `ssl_context_channel_credentials`.
         server_hostname: the name to expect in the server's certificate, if not the target's.
 
     The other arguments are those of `insecure_channel`.
     """
     return Channel(
         target,
-        ssl=credentials,
-        server_hostname=server_hostname,
+        credentials=to_channel_credentials(credentials),
+        server_hostname=server_hostname or target_name_of(options),
         limits=limits_of(options, limits),
         connections=connections,
         connectivity=connectivity_of(options, connectivity),
+        compression=compression,
+        interceptors=interceptors or (),
+        allow_insecure_call_credentials=allow_insecure_call_credentials,
     )

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END
-from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
-from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits
+from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
+from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits, too_large
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.service.session import ServiceSession
 from protosocket_rpc.status import (
@@ -41,6 +41,8 @@ class ClientSession(ServiceSession):
     Attributes:
         draining: the server takes no further RPC on this connection.
     """
+
+    side = "client"
 
     def __init__(self, limits: RpcLimits) -> None:
         super().__init__(limits)
@@ -164,6 +166,8 @@ class ClientRpc(ServiceRpc):
         self.receive: ReceiveHalf | None = None
         self.finished = False
         self.bucket = None
+        # How to compress requests: a value of Frame.compression.
+        self.compression = 0
 
     # -- events, for subclasses ------------------------------------------------------------
 
@@ -207,7 +211,10 @@ class ClientRpc(ServiceRpc):
     def write_message(self, body: bytes) -> bool:
         """Send one message of the request stream. False: wait for `on_sendable` first."""
         assert self.send is not None
-        return self.send.send(b"", body, b"", b"")
+        first = b""
+        if self.compression and self.session is not None:
+            body, first = self.session.compress(self.compression, body)
+        return self.send.send(b"", body, first, b"")
 
     def half_close(self) -> None:
         """The request stream is complete: its last message has left."""
@@ -254,6 +261,8 @@ class ClientRpc(ServiceRpc):
             and message.status is None
             and not message.more
             and not message.compression
+            and message.metadata is None
+            and message.trailers is None
         ):
             session = self.session
             assert session is not None
@@ -295,10 +304,9 @@ class ClientRpc(ServiceRpc):
         limit = session.limits.max_metadata_size
         for pairs in (message.metadata, message.trailers):
             if pairs is not None and metadata_size(pairs) > limit:
-                self.abandon(
-                    RESOURCE_EXHAUSTED,
-                    f"Received metadata larger than max ({metadata_size(pairs)} vs. {limit})",
-                )
+                size = metadata_size(pairs)
+                text = too_large("Received metadata", size, limit, "client", "max_metadata_size")
+                self.abandon(RESOURCE_EXHAUSTED, text)
                 return False
         if message.trailers is not None:
             self.trailers = message.trailers
@@ -314,11 +322,8 @@ class ClientRpc(ServiceRpc):
             receive = self.receive = ReceiveHalf(session, self.id, limit, 0)
         try:
             body = receive.push(message)
-        except MessageTooLarge as error:
-            self.abandon(RESOURCE_EXHAUSTED, str(error))
-            return
-        except ProtocolError as error:
-            self.abandon(INTERNAL, str(error))
+        except MessageRefused as error:
+            self.abandon(error.code, str(error))
             return
         if body is None:
             return
@@ -349,11 +354,7 @@ class ClientRpc(ServiceRpc):
 
     def on_oversized(self, message: Frame) -> None:
         assert self.session is not None
-        limit = self.session.limits.max_receive_message_size
-        self.abandon(
-            RESOURCE_EXHAUSTED,
-            f"Received message larger than max ({message.announced} vs. {limit})",
-        )
+        self.abandon(RESOURCE_EXHAUSTED, self.session.too_large(message.announced))
 
     def on_lost(self, cause: Exception | None) -> None:
         why = "" if cause is None else f": {cause or type(cause).__name__}"

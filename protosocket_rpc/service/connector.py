@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl as ssl_module
 from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
@@ -29,6 +28,7 @@ from protosocket_rpc.service.upkeep import Upkeep
 from protosocket_rpc.status import CANCELLED, UNAVAILABLE
 
 if TYPE_CHECKING:
+    from protosocket_rpc.service.credentials import ChannelCredentials
     from protosocket_rpc.service.limits import RpcLimits
 
 _log = logging.getLogger("protosocket_rpc.channel")
@@ -60,7 +60,7 @@ class Connector:
         loop: asyncio.AbstractEventLoop,
         deadlines: Deadlines,
         target: str,
-        ssl: ssl_module.SSLContext | None,
+        credentials: ChannelCredentials,
         server_hostname: str | None,
         limits: RpcLimits,
         connectivity: ClientConnectivity,
@@ -69,9 +69,9 @@ class Connector:
         self.loop = loop
         self.deadlines = deadlines
         self.target = target
-        self.ssl = ssl
         self.server_hostname = server_hostname
         self.limits = limits
+        self.credentials = credentials
         self.connectivity = connectivity
         self.session: ChannelConnection | None = None
         self.ready: list[ChannelConnection] = []

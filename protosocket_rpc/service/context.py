@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from protosocket_rpc.errors import AbortError, UsageError
@@ -15,7 +15,10 @@ from protosocket_rpc.metadata import (
     metadata_from_wire,
     metadata_to_wire,
 )
+from protosocket_rpc.service.compression import Compression, wire_compression
+from protosocket_rpc.service.flow import MessageRefused
 from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.server_session import ServerRpc
 from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
@@ -24,8 +27,9 @@ from protosocket_rpc.status import (
     INTERNAL,
     RESOURCE_EXHAUSTED,
     UNKNOWN,
+    Status,
     StatusCode,
-    status_code,
+    to_status_code,
 )
 from protosocket_rpc.wire.frame import Frame
 
@@ -62,6 +66,12 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     _metadata_sent: bool = False
     _reads: str = ""
     _stop_code: int = 0
+    _stop_message: str = ""
+    _status_details: tuple[bytes, ...] = ()
+    _initial_pairs: Pairs | None = None
+    # Set by interceptors that want to see what read() and write() pass on.
+    requests: AsyncIterator[Any] | None = None
+    writes: Callable[[Any], Awaitable[None]] | None = None
 
     def __init__(self, connection: ServiceConnection, opening: Frame, handler: Handler) -> None:
         ServerRpc.__init__(
@@ -97,20 +107,24 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
                 self._expect_deadline(self._deadline)
 
     def on_request(self, body: bytes) -> None:
-        handler = self.handler
         try:
-            request = handler.parse(body)
+            request = self.handler.parse(body)
         except Exception as error:  # what the message library raises is its own affair
-            _log.warning(
-                "%s: %s from %s does not parse: %r",
-                handler.method.path,
-                handler.method.request.name,
-                self.peer(),
-                error,
-            )
-            self.fail(INTERNAL, "Exception deserializing request!")
+            self.fail_unparsed(error)
             return
         self._start(request)
+
+    def fail_unparsed(self, error: Exception) -> None:
+        """End the RPC because of a request that does not parse."""
+        method = self.handler.method
+        _log.warning(
+            "%s: %s from %s does not parse: %r",
+            method.path,
+            method.request.name,
+            self.peer(),
+            error,
+        )
+        self.fail(INTERNAL, "Exception deserializing request!")
 
     def _start(self, request: Any) -> None:
         connection = self.connection
@@ -143,6 +157,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     def on_stopped(self, code: int, message: str) -> None:
         self._stopped = True
         self._stop_code = code
+        self._stop_message = message
         if self.bucket is not None:
             self.connection.deadlines.remove(self)
         if self._task is not None:
@@ -175,7 +190,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if self.ended:
             return
         if self._code is not None and self._code is not StatusCode.OK:
-            self.fail(self._code.number, self._details, (), self._trailers)
+            self._fail(self._code.number, self._details)
             return
         body = self._serialize(reply)
         if body is not None:
@@ -186,7 +201,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if self.ended:
             return
         if self._code is not None and self._code is not StatusCode.OK:
-            self.fail(self._code.number, self._details, (), self._trailers)
+            self._fail(self._code.number, self._details)
         else:
             self.end_stream(self._trailers)
 
@@ -196,23 +211,33 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if loop.is_closed():
             return  # the interpreter disposes of what the loop has left behind
         if not (self.ended and isinstance(error, (AbortError, asyncio.CancelledError))):
-            self._fail_with(error)
+            self._log_raised(error)
+            self._fail(*self.outcome_of(error))
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             # As out of any task: these end the loop. Once the client has been told.
             loop.call_soon(_raise, error)
 
-    def _fail_with(self, error: BaseException) -> None:
+    def outcome_of(self, error: BaseException) -> tuple[int, str]:
+        """The code and the text of the status that an exception of the handler stands for."""
+        if self._stopped:
+            return self._stop_code, self._stop_message
+        if self._code is not None and self._code is not StatusCode.OK:
+            return self._code.number, self._details
+        if isinstance(error, asyncio.CancelledError):
+            return CANCELLED, "the handler was cancelled"
+        return UNKNOWN, "the handler failed; the server's log says how"
+
+    def _fail(self, code: int, message: str) -> None:
+        self.fail(code, message, self._status_details, self._trailers)
+
+    def _log_raised(self, error: BaseException) -> None:
         path = self.handler.method.path
         if isinstance(error, asyncio.CancelledError):
-            code, message = CANCELLED, "the handler was cancelled"
             _log.info("%s: the handler was cancelled, not by its client", path)
         elif self._code is not None and self._code is not StatusCode.OK:
-            code, message = self._code.number, self._details
             _log.info("%s: the handler set %s and raised %r", path, self._code.name, error)
         else:
-            code, message = UNKNOWN, "the handler failed; the server's log says how"
             _log.error("%s: the handler raised, for %s", path, self.peer(), exc_info=error)
-        self.fail(code, message, (), self._trailers)
 
     def _serialize(self, reply: Reply) -> bytes | None:
         """The bytes of a reply; None if it has none, and the RPC was failed for it."""
@@ -233,7 +258,10 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if limit is None:
             limit = self.connection.limits.max_send_message_size
         if limit is not None and len(body) > limit:
-            self.fail(RESOURCE_EXHAUSTED, f"Sent message larger than max ({len(body)} vs. {limit})")
+            own = handler.max_reply_size is not None
+            setting = "max_reply_size" if own else "max_send_message_size"
+            text = too_large("Sent message", len(body), limit, "server", setting)
+            self.fail(RESOURCE_EXHAUSTED, text)
             return None
         return body
 
@@ -279,13 +307,16 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if receive is None:
             return EOF
         while True:
-            body = receive.take()
+            try:
+                body = receive.take()
+            except MessageRefused as error:
+                self.stop(error.code, str(error))
+                raise AbortError from None
             if body is not None:
                 try:
                     return self.handler.parse(body)
                 except Exception as error:  # what the message library raises is its own affair
-                    _log.warning("%s: a request does not parse: %r", self.method(), error)
-                    self.fail(INTERNAL, "Exception deserializing request!")
+                    self.fail_unparsed(error)
                     raise AbortError from None
             if self.ended:
                 raise self._ended_error()
@@ -306,12 +337,17 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         Raises:
             UsageError: the request iterator was used already.
         """
+        if self.requests is not None:
+            return await anext(self.requests, EOF)
         return await self.next_request("read")
 
     async def write(self, message: Reply) -> None:
         """Send a message of a reply stream; returns when the next may be sent."""
         if not self.streams_replies:
             raise UsageError(f"{self.method()} has one reply: return it")
+        if self.writes is not None:
+            await self.writes(message)
+            return
         await self.wait_sendable()  # for what another task sends
         if not self.send_reply(message):
             await self.wait_sendable()
@@ -337,7 +373,12 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             raise UsageError("the initial metadata was sent already")
         pairs = metadata_to_wire(initial_metadata)
         self._metadata_sent = True
+        self._initial_pairs = pairs
         self.send_initial_pairs(pairs)
+
+    def initial_metadata(self) -> Metadata:
+        """What was sent by `send_initial_metadata`."""
+        return metadata_from_wire(self._initial_pairs)
 
     def set_trailing_metadata(self, trailing_metadata: MetadataLike) -> None:
         """What is to be sent with the end. Raises TypeError, ValueError if it is no metadata."""
@@ -349,7 +390,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def set_code(self, code: StatusCode) -> None:
         """How the RPC is to end, when the handler returns. A code other than OK is an error."""
-        self._code = _as_code(code)
+        self._code = to_status_code(code)
 
     def code(self) -> StatusCode:
         """What was set by `set_code`; OK before."""
@@ -376,7 +417,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             ValueError: the code is OK.
             TypeError: the code is no StatusCode, or the details are no text.
         """
-        code = _as_code(code)
+        code = to_status_code(code)
         if code is StatusCode.OK:
             raise ValueError("abort needs a code other than OK")
         if trailing_metadata is not None:
@@ -386,11 +427,49 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         self.fail(code.number, details, (), self._trailers)
         raise AbortError(f"{code.name}: {details}")
 
+    async def abort_with_status(self, status: Status) -> NoReturn:
+        """As `abort`, with what a status says; its details and trailing metadata go along."""
+        self._status_details = getattr(status, "rich_details", ())
+        await self.abort(status.code, status.details, status.trailing_metadata)
+
+    # -- compression -----------------------------------------------------------------------
+
+    def set_compression(self, compression: Compression) -> None:
+        """How to compress the replies, if the client understands it.
+
+        Raises:
+            RuntimeError: it is Zstd, without its library.
+            ValueError: there is no such compression.
+        """
+        self.compression = wire_compression(compression)
+
+    def disable_next_message_compression(self) -> None:
+        """Send the next reply as it is."""
+        self.skip_compression = True
+
     # -- the call --------------------------------------------------------------------------
 
     def peer(self) -> str:
         """Who calls: ``ipv4:address:port``, ``ipv6:[address]:port`` or ``unix:``."""
         return self.connection.peer_name
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """What is known of who calls: of its certificate, or of its process on a Unix socket.
+
+        As in gRPC: ``transport_security_type``, and of a client with a certificate
+        ``x509_common_name``, ``x509_subject_alternative_name`` and ``x509_pem_cert``. Over a Unix
+        socket ``peer_pid``, ``peer_uid`` and ``peer_gid``, in decimal. Empty if nothing is known.
+        """
+        return dict(self.connection.auth.properties)
+
+    def peer_identity_key(self) -> str | None:
+        """Which property of the `auth_context` says who calls; None if none does."""
+        return self.connection.auth.identity_key
+
+    def peer_identities(self) -> list[bytes] | None:
+        """Who calls: the values of that property; None if it is not known."""
+        auth = self.connection.auth
+        return None if auth.identity_key is None else auth.properties[auth.identity_key]
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None if there is none."""
@@ -426,14 +505,6 @@ class _Requests(AsyncIterator[Any]):
         if request is EOF:
             raise StopAsyncIteration
         return request
-
-
-def _as_code(code: StatusCode | int) -> StatusCode:
-    if isinstance(code, int):
-        return status_code(code)
-    if not isinstance(code, StatusCode):
-        raise TypeError(f"a status code must be a StatusCode, not {code!r}")
-    return code
 
 
 def _as_text(details: str) -> str:

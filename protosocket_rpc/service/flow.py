@@ -15,14 +15,29 @@ from typing import TYPE_CHECKING, Final
 from protosocket_rpc.errors import ProtosocketError
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.rpc import ServiceRpc
+from protosocket_rpc.status import RESOURCE_EXHAUSTED
 from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.session import ServiceSession
 
 
-class MessageTooLarge(ProtosocketError):
-    """A message, complete or in fragments, is above the receiver's limit."""
+class MessageRefused(ProtosocketError):
+    """A message that cannot be taken: too large, or not compressed as it says.
+
+    Attributes:
+        code: the number of the status code to end the RPC with.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CompressedBody(bytes):
+    """A message that waits to be taken, in the form in which it came: bounded by its credit."""
+
+    compression: int = 0
 
 
 class SendHalf:
@@ -148,7 +163,7 @@ class ReceiveHalf:
         """Take in the body of a frame: the whole message, if that completes one.
 
         Raises:
-            MessageTooLarge: the message is above the limit.
+            MessageRefused: the message is above the limit, or does not decompress.
         """
         body = frame.body
         if body is None:
@@ -161,9 +176,7 @@ class ReceiveHalf:
             self._size += len(body)
         if self._size > self._max_size:
             self._fragments = None
-            raise MessageTooLarge(
-                f"Received message larger than max ({self._size} vs. {self._max_size})"
-            )
+            raise MessageRefused(RESOURCE_EXHAUSTED, self._session.too_large(self._size))
         if frame.more:
             if fragments is None:
                 self._fragments = bytearray(body)
@@ -175,7 +188,11 @@ class ReceiveHalf:
             body = bytes(fragments)
             self._fragments = None
         if self._compression:
-            body = self._session.decompress(self._compression, body, self._max_size)
+            if not self._window:
+                return self._session.decompress(self._compression, body, self._max_size)
+            compressed = CompressedBody(body)
+            compressed.compression = self._compression
+            return compressed
         return body
 
     @property
@@ -194,7 +211,11 @@ class ReceiveHalf:
             self._session.choke(self)
 
     def take(self) -> bytes | None:
-        """The next message, if one is here; its bytes become the sender's credit again."""
+        """The next message, if one is here; its bytes become the sender's credit again.
+
+        Raises:
+            MessageRefused: it does not decompress, or not within the limit.
+        """
         if not self._messages:
             return None
         message, size = self._messages.popleft()
@@ -206,6 +227,8 @@ class ReceiveHalf:
         if self._choking and self._unread <= self._window >> 1:
             self._choking = False
             self._session.unchoke(self)
+        if isinstance(message, CompressedBody):
+            return self._session.decompress(message.compression, message, self._max_size)
         return message
 
     def drop(self) -> None:

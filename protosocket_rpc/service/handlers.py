@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from protosocket_rpc.service.current import CURRENT_RPC
 from protosocket_rpc.service.descriptor import MethodDescriptor, ServiceDescriptor
+from protosocket_rpc.service.sync_handlers import in_thread, is_async
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.context import ServicerContext
+    from protosocket_rpc.service.rpc_handlers import RpcMethodHandler
 
 # A stream of replies that never waits gives way to others after this many.
 _REPLIES_PER_TURN = 64
@@ -25,16 +28,38 @@ class Handler:
 
     __slots__ = (
         "behavior",
+        "function",
         "max_reply_size",
         "method",
         "parse",
+        "rpc_handler",
         "serialize",
         "serve",
         "streams_replies",
         "streams_requests",
     )
 
-    def __init__(self, method: MethodDescriptor[Any, Any], behavior: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        method: MethodDescriptor[Any, Any],
+        behavior: Callable[..., Any],
+        pool: Executor | None = None,
+    ) -> None:
+        """Fold a method.
+
+        Args:
+            behavior: the user's function.
+            pool: where it is run if it is a plain function; None for the event loop's own.
+
+        Raises:
+            TypeError: the function cannot serve this kind of method.
+        """
+        check_kind(method, behavior)
+        self.function = behavior
+        # As gRPC's interceptors see it.
+        self.rpc_handler: RpcMethodHandler | None = None
+        if not is_async(behavior):
+            behavior = in_thread(behavior, method.streams_requests, method.streams_replies, pool)
         self.method = method
         self.behavior = behavior
         self.streams_requests: bool = method.streams_requests
@@ -60,16 +85,21 @@ async def _serve_reply(context: ServicerContext[Any, Any], request: Any) -> None
 async def _serve_replies(context: ServicerContext[Any, Any], request: Any) -> None:
     CURRENT_RPC.set(context)
     try:
-        replies = context.handler.behavior(request, context)
-        if hasattr(replies, "__aiter__"):
-            await _send_replies(context, replies)
-        else:
-            await _await_writes(context, replies)
-        context.finish_stream()
+        await run_replies(context, request)
     except BaseException as error:
         context.finish_raised(error)
     finally:
         context.on_handler_done()
+
+
+async def run_replies(context: ServicerContext[Any, Any], request: Any) -> None:
+    """Run the handler of an RPC with a reply stream, to its end."""
+    replies = context.handler.behavior(request, context)
+    if hasattr(replies, "__aiter__"):
+        await _send_replies(context, replies)
+    else:
+        await _await_writes(context, replies)
+    context.finish_stream()
 
 
 async def _send_replies(context: ServicerContext[Any, Any], replies: AsyncIterator[Any]) -> None:
@@ -115,13 +145,16 @@ async def _give_way() -> None:
 
 
 def service_handlers(
-    servicer: object, service: ServiceDescriptor | None = None
+    servicer: object,
+    service: ServiceDescriptor | None = None,
+    pool: Executor | None = None,
 ) -> dict[str, Handler]:
     """The handlers of a servicer's methods, by path.
 
     Args:
         servicer: an object with a method for each method of the service.
         service: what it serves; None to take it from the generated bases of its class.
+        pool: where plain functions are run.
 
     Raises:
         TypeError: the servicer names no service, lacks a method, or has one of the wrong kind.
@@ -135,8 +168,7 @@ def service_handlers(
                 raise TypeError(
                     f"{type(servicer).__name__} has no method {method.handler} for {method.path}"
                 )
-            check_kind(method, behavior)
-            handlers[method.path] = Handler(method, behavior)
+            handlers[method.path] = Handler(method, behavior, pool)
     return handlers
 
 
@@ -161,8 +193,10 @@ def check_kind(method: MethodDescriptor[Any, Any], behavior: Callable[..., Any])
         TypeError: with the method's name, what it is, and what it has to be.
     """
     name = getattr(behavior, "__qualname__", repr(behavior))
-    if inspect.isasyncgenfunction(behavior) and not method.streams_replies:
+    if not method.streams_replies and (
+        inspect.isasyncgenfunction(behavior) or inspect.isgeneratorfunction(behavior)
+    ):
         raise TypeError(
-            f"{name} is an async generator, but {method.path} has one reply: "
-            "make it a coroutine function, with `return` for the reply"
+            f"{name} is a generator, but {method.path} has one reply: "
+            "make it a function with `return` for the reply"
         )

@@ -47,3 +47,23 @@ class RpcLimits:
     def max_frame_size(self) -> int:
         """The largest serialized Frame that can hold what the other limits allow."""
         return self.max_receive_message_size + 2 * self.max_metadata_size + _FRAME_OVERHEAD
+
+
+_GRPC_OPTIONS: Final = {
+    "max_receive_message_size": "grpc.max_receive_message_length",
+    "max_send_message_size": "grpc.max_send_message_length",
+    "max_metadata_size": "grpc.max_metadata_size",
+}
+
+
+def too_large(what: str, size: int, limit: int, side: str, setting: str) -> str:
+    """What a status says of something above a limit: gRPC's text, then whose limit that is.
+
+    Args:
+        what: "Received message", "Sent metadata", ...
+        side: "client" or "server".
+        setting: the field of `RpcLimits`, or of a method's descriptor.
+    """
+    option = _GRPC_OPTIONS.get(setting)
+    name = f"RpcLimits.{setting}, {option}" if option else f"{setting} of the method"
+    return f"{what} larger than max ({size} vs. {limit}): the {side}'s limit ({name})"

@@ -13,14 +13,21 @@ from protosocket_rpc.service.call import (
     UnaryUnaryCall,
     caught,
 )
+from protosocket_rpc.service.call_credentials import (
+    INSECURE,
+    AuthMetadataContext,
+    CallCredentials,
+)
+from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.descriptor import MethodDescriptor
+from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.stream_call import (
     ReplyStream,
     ReplyStreamRequests,
     StreamStreamCall,
     UnaryStreamCall,
 )
-from protosocket_rpc.status import INTERNAL, RESOURCE_EXHAUSTED
+from protosocket_rpc.status import INTERNAL, RESOURCE_EXHAUSTED, UNAUTHENTICATED
 from protosocket_rpc.wire.frame import method_field
 
 if TYPE_CHECKING:
@@ -35,14 +42,16 @@ class CallOptions(TypedDict, total=False):
 
     timeout: seconds until the deadline; None for none.
     metadata: pairs of keys and values to go with the request.
+    credentials: what goes with the call beside its metadata; on secure channels only.
     wait_for_ready: wait for a connection, instead of failing at once when there is none to be had.
+    compression: of requests, for a server that understands it; None is what the channel does.
     """
 
     timeout: float | None
     metadata: MetadataLike | None
-    credentials: Any
+    credentials: CallCredentials | None
     wait_for_ready: bool | None
-    compression: Any
+    compression: Compression | None
 
 
 class Method:
@@ -56,27 +65,57 @@ class Method:
         self.serialize_request: Callable[[Any], bytes] = descriptor.request.serialize
         self.parse_reply: Callable[[bytes], Any] = descriptor.reply.parse
         limit = descriptor.max_request_size
+        self._size_setting = "max_send_message_size" if limit is None else "max_request_size"
         self.max_request_size: int | None = (
             channel.limits.max_send_message_size if limit is None else limit
         )
+        self._compression = channel.compression
+        service, _, name = descriptor.path.lstrip("/").partition("/")
+        self._auth_context = AuthMetadataContext(f"https://{channel.target}/{service}", name)
+        # Calls have nothing to take from the channel, unless they say so themselves.
+        self.plain: bool = not self._compression and channel.credentials.call is None
 
-    def begin(self, call: Call, request: Any) -> None:
-        """Start a call with one request."""
+    def take_request(self, call: Call, request: Any) -> bool:
+        """Give a call its one request. False: that does not go, and the call has failed."""
         try:
             body = self.serialize_request(request)
         except Exception as error:  # what the message library raises is its own affair
             call.fail(INTERNAL, "Exception serializing request!", caught(error))
-            return
+            return False
         limit = self.max_request_size
         if limit is not None and len(body) > limit:
-            call.fail(
-                RESOURCE_EXHAUSTED,
-                f"Sent message larger than max ({len(body)} vs. {limit})",
-                None,
-            )
-            return
+            call.fail(RESOURCE_EXHAUSTED, self.too_large(len(body)), None)
+            return False
         call.body = body
-        call.start()
+        return True
+
+    def too_large(self, size: int) -> str:
+        """What a status says of a request of `size` bytes, which is above the limit."""
+        limit = self.max_request_size
+        assert limit is not None
+        return too_large("Sent message", size, limit, "client", self._size_setting)
+
+    def start_configured(
+        self, call: Call, credentials: CallCredentials | None, compression: Compression | None
+    ) -> None:
+        """Start a call that asks for more than the ordinary, or whose channel does."""
+        if compression is None:
+            call.compression = self._compression
+        else:
+            call.compression = wire_compression(compression)
+        channel = self.channel
+        if channel.credentials.call is not None:
+            ours = channel.credentials.call
+            credentials = ours if credentials is None else ours.joined([credentials])
+        if credentials is None:
+            call.start()
+        elif not (channel.credentials.secure or channel.allow_insecure_call_credentials):
+            call.fail(UNAUTHENTICATED, INSECURE, None)
+        elif credentials.fixed is not None:
+            call.add_metadata(credentials.fixed)
+            call.start()
+        else:
+            call.start_authenticated(credentials, self._auth_context)
 
 
 # The four have no base in common: a class that a compiled one derives its __call__ from crashes
@@ -95,9 +134,9 @@ class UnaryUnaryMultiCallable(Generic[Request, Reply]):
         *,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
+        compression: Compression | None = None,
     ) -> UnaryUnaryCall[Request, Reply]:
         """Start a call; `CallOptions` describes the arguments."""
         method = self._method
@@ -108,7 +147,11 @@ class UnaryUnaryMultiCallable(Generic[Request, Reply]):
             None if metadata is None else metadata_to_wire(metadata),
             wait_for_ready,
         )
-        method.begin(call, request)
+        if method.take_request(call, request):
+            if credentials is None and compression is None and method.plain:
+                call.start()
+            else:
+                method.start_configured(call, credentials, compression)
         return call
 
 
@@ -124,9 +167,9 @@ class UnaryStreamMultiCallable(Generic[Request, Reply]):
         *,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
+        compression: Compression | None = None,
     ) -> UnaryStreamCall[Request, Reply]:
         """Start a call; `CallOptions` describes the arguments."""
         method = self._method
@@ -138,7 +181,11 @@ class UnaryStreamMultiCallable(Generic[Request, Reply]):
             wait_for_ready,
         )
         call: UnaryStreamCall[Request, Reply] = UnaryStreamCall(rpc)
-        method.begin(rpc, request)
+        if method.take_request(rpc, request):
+            if credentials is None and compression is None and method.plain:
+                rpc.start()
+            else:
+                method.start_configured(rpc, credentials, compression)
         return call
 
 
@@ -153,9 +200,9 @@ class StreamUnaryMultiCallable(Generic[Request, Reply]):
         request_iterator: RequestIterator[Request] | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
+        compression: Compression | None = None,
     ) -> StreamUnaryCall[Request, Reply]:
         """Start a call; `CallOptions` describes the arguments.
 
@@ -170,7 +217,10 @@ class StreamUnaryMultiCallable(Generic[Request, Reply]):
             None if metadata is None else metadata_to_wire(metadata),
             wait_for_ready,
         )
-        call.start()
+        if credentials is None and compression is None and method.plain:
+            call.start()
+        else:
+            method.start_configured(call, credentials, compression)
         call.send_requests(request_iterator)
         return call
 
@@ -186,9 +236,9 @@ class StreamStreamMultiCallable(Generic[Request, Reply]):
         request_iterator: RequestIterator[Request] | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
-        credentials: Any = None,
+        credentials: CallCredentials | None = None,
         wait_for_ready: bool | None = None,
-        compression: Any = None,
+        compression: Compression | None = None,
     ) -> StreamStreamCall[Request, Reply]:
         """Start a call; `CallOptions` describes the arguments.
 
@@ -204,6 +254,9 @@ class StreamStreamMultiCallable(Generic[Request, Reply]):
             wait_for_ready,
         )
         call: StreamStreamCall[Request, Reply] = StreamStreamCall(rpc)
-        rpc.start()
+        if credentials is None and compression is None and method.plain:
+            rpc.start()
+        else:
+            method.start_configured(rpc, credentials, compression)
         rpc.send_requests(request_iterator)
         return call

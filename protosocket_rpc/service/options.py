@@ -30,6 +30,14 @@ def limits_of(
     return result
 
 
+def target_name_of(options: Iterable[tuple[str, Any]] | None) -> str | None:
+    """The name to expect in the server's certificate, if gRPC's options have one."""
+    for name, value in options or ():
+        if name == "grpc.ssl_target_name_override":
+            return str(value)
+    return None
+
+
 def connectivity_of(
     options: Iterable[tuple[str, Any]] | None, connectivity: ClientConnectivity | None = None
 ) -> ClientConnectivity:

@@ -11,8 +11,8 @@ from protosocket_rpc.eager import eager_runner
 from protosocket_rpc.raw import RawServer
 from protosocket_rpc.service.connectivity import ServerConnectivity
 from protosocket_rpc.service.deadlines import Deadlines
-from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.routes import Routes
 from protosocket_rpc.service.server_connection import LINGER, ServiceConnection
 from protosocket_rpc.service.upkeep import Upkeep
 from protosocket_rpc.wire.frame import Frame
@@ -29,13 +29,13 @@ class Running:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        handlers: dict[str, Handler],
+        routes: Routes,
         limits: RpcLimits,
         connectivity: ServerConnectivity,
         maximum_concurrent_rpcs: int | None,
     ) -> None:
         self.loop = loop
-        self.handlers = handlers
+        self.routes = routes
         self.limits = limits
         self.connectivity = connectivity
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs

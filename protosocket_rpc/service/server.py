@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.raw import Binding, Limits, bind, serve
+from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.connectivity import ServerConnectivity
+from protosocket_rpc.service.credentials import ServerCredentials, to_server_credentials
 from protosocket_rpc.service.descriptor import ServiceDescriptor
-from protosocket_rpc.service.handlers import Handler, service_handlers
+from protosocket_rpc.service.interceptors import Interceptor
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.options import limits_of, server_connectivity_of
+from protosocket_rpc.service.routes import Routes
+from protosocket_rpc.service.rpc_handlers import GenericRpcHandler, RpcMethodHandler
 from protosocket_rpc.service.running import Running
 from protosocket_rpc.service.server_connection import ServiceConnection
+from protosocket_rpc.service.server_interceptors import ServerInterceptor
 from protosocket_rpc.wire.codec import FrameCodec
 
 
@@ -31,6 +38,9 @@ class Server:
         limits: RpcLimits | None = None,
         maximum_concurrent_rpcs: int | None = None,
         connectivity: ServerConnectivity | None = None,
+        thread_pool: Executor | None = None,
+        interceptors: Sequence[ServerInterceptor | Interceptor] = (),
+        compression: Compression | None = None,
     ) -> None:
         """Use `server()`.
 
@@ -38,12 +48,14 @@ class Server:
             limits: sizes; see `RpcLimits`.
             connectivity: how connections are kept, and how many; see `ServerConnectivity`.
             maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
+            thread_pool: where plain functions are run; None for the event loop's own pool.
+            interceptors, compression: as for `server()`.
         """
         self.limits = limits or RpcLimits()
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self.connectivity = connectivity or ServerConnectivity()
-        self.handlers: dict[str, Handler] = {}
-        self._bindings: list[tuple[Binding, ssl_module.SSLContext | None]] = []
+        self._routes = Routes(interceptors, thread_pool, wire_compression(compression))
+        self._bindings: list[tuple[Binding, ServerCredentials]] = []
         self._running: Running | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stopped: asyncio.Event | None = None
@@ -60,10 +72,30 @@ class Server:
             TypeError: a method is missing, or is of the wrong kind.
             ValueError: a method of that path is served already.
         """
-        for path, handler in service_handlers(servicer, service).items():
-            if path in self.handlers:
-                raise ValueError(f"{path} is served already")
-            self.handlers[path] = handler
+        self._routes.add(servicer, service)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[GenericRpcHandler]) -> None:
+        """Serve what these find handlers for; the first that has one serves it. As in gRPC.
+
+        Raises:
+            TypeError: a function cannot serve its kind of method.
+        """
+        for generic in generic_rpc_handlers:
+            self._routes.add_generic(generic)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, RpcMethodHandler]
+    ) -> None:
+        """Serve the methods of a service; they come before generic handlers. As in gRPC.
+
+        Args:
+            service_name: its full name, ``package.Service``.
+            method_handlers: by the methods' own names.
+
+        Raises:
+            TypeError: a function cannot serve its kind of method.
+        """
+        self._routes.add_registered(service_name, method_handlers)
 
     def add_insecure_port(self, address: str) -> int:
         """Listen on `address`, without TLS, once started.
@@ -74,20 +106,27 @@ class Server:
         Raises:
             RuntimeError: the address is not to be had.
         """
-        return self._add_port(address, None)
+        return self._add_port(address, ServerCredentials())
 
-    def add_port(self, address: str, ssl: ssl_module.SSLContext | None = None) -> int:
-        """Listen on `address`, with TLS if a context is given. As `add_insecure_port`."""
-        return self._add_port(address, ssl)
+    def add_secure_port(
+        self, address: str, server_credentials: ServerCredentials | ssl_module.SSLContext
+    ) -> int:
+        """Listen on `address`, with TLS or other credentials. As `add_insecure_port`.
 
-    def _add_port(self, address: str, ssl: ssl_module.SSLContext | None) -> int:
+        Args:
+            server_credentials: such as `ssl_server_credentials` makes; or a context to speak TLS
+                with, as for `ssl_context_server_credentials`.
+        """
+        return self._add_port(address, to_server_credentials(server_credentials))
+
+    def _add_port(self, address: str, credentials: ServerCredentials) -> int:
         if self._running is not None:
             raise UsageError("ports are added before the server is started")
         try:
             binding = bind(address)
         except OSError as error:
             raise RuntimeError(f"Failed to bind to address {address}: {error}") from error
-        self._bindings.append((binding, ssl))
+        self._bindings.append((binding, credentials))
         return binding.address.port
 
     async def start(self) -> None:
@@ -101,7 +140,7 @@ class Server:
         self._stopped = asyncio.Event()
         running = self._running = Running(
             asyncio.get_running_loop(),
-            self.handlers,
+            self._routes,
             self.limits,
             self.connectivity,
             self.maximum_concurrent_rpcs,
@@ -110,13 +149,13 @@ class Server:
             max_buffer=self.limits.max_frame_size + 64,
             max_queued_output=self.limits.max_queued_output,
         )
-        for binding, ssl in self._bindings:
+        for binding, credentials in self._bindings:
             running.listeners.append(
                 await serve(
                     binding,
                     lambda: FrameCodec(self.limits.max_frame_size),
-                    lambda: ServiceConnection(running),
-                    ssl=ssl,
+                    partial(ServiceConnection, running, credentials),
+                    ssl=credentials.ssl,
                     limits=limits,
                 )
             )
@@ -173,23 +212,43 @@ class Server:
 
 
 def server(
+    migration_thread_pool: Executor | None = None,
+    handlers: Iterable[GenericRpcHandler] | None = None,
+    interceptors: Iterable[ServerInterceptor | Interceptor] | None = None,
     options: Iterable[tuple[str, Any]] | None = None,
     maximum_concurrent_rpcs: int | None = None,
+    compression: Compression | None = None,
     *,
     limits: RpcLimits | None = None,
     connectivity: ServerConnectivity | None = None,
 ) -> Server:
-    """Make a server.
+    """Make a server. The arguments that gRPC has too are as in gRPC.
 
     Args:
-        options: gRPC's ``(name, value)`` pairs: ``grpc.max_receive_message_length`` and
-            ``grpc.max_send_message_length`` are honoured, others accepted.
+        migration_thread_pool: where handlers that are plain functions are run; None for the event
+            loop's own pool.
+        handlers: what finds handlers; `Server.add_generic_rpc_handlers` adds more.
+        interceptors: of gRPC's shape and of this package's (`service.interceptors`), the
+            outermost first.
+        options: gRPC's ``(name, value)`` pairs: ``grpc.max_receive_message_length``,
+            ``grpc.max_send_message_length`` and ``grpc.max_metadata_size`` are honoured, others
+            accepted.
         maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
+        compression: of replies, for clients that understand it, unless a handler says otherwise.
         limits: sizes; see `RpcLimits`.
         connectivity: how connections are kept, and how many; see `ServerConnectivity`.
+
+    Raises:
+        RuntimeError: `compression` is Zstd, without its library.
+        ValueError: an interceptor is none.
     """
-    return Server(
+    made = Server(
         limits=limits_of(options, limits),
         maximum_concurrent_rpcs=maximum_concurrent_rpcs,
         connectivity=server_connectivity_of(options, connectivity),
+        thread_pool=migration_thread_pool,
+        interceptors=list(interceptors or ()),
+        compression=compression,
     )
+    made.add_generic_rpc_handlers(handlers or ())
+    return made

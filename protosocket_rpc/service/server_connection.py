@@ -7,9 +7,11 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.eager import EagerRunner
-from protosocket_rpc.errors import ConnectionClosed, ProtocolError
+from protosocket_rpc.errors import ConnectionClosed, PeerRefused, ProtocolError
 from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.service.auth import Auth, auth_of
 from protosocket_rpc.service.context import ServicerContext
+from protosocket_rpc.service.credentials import ServerCredentials
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.peer import peer_name
@@ -33,14 +35,15 @@ _AGE_JITTER: Final = 0.1
 class ServiceConnection(ServerSession):
     """One client's connection to a server."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, credentials: ServerCredentials) -> None:
         super().__init__(running.limits)
+        self._credentials = credentials
         self.loop = running.loop
         self.runner: EagerRunner = running.runner
         self.deadlines: Deadlines = running.deadlines
         self.tasks: set[asyncio.Task[None]] = running.tasks
         self._running = running
-        self._handlers: dict[str, Handler] = running.handlers
+        self._handlers: dict[str, Handler] = running.routes.handlers
         connectivity = running.connectivity
         self._most_rpcs = running.maximum_concurrent_rpcs
         self._most_rpcs_here = connectivity.max_concurrent_rpcs
@@ -51,10 +54,20 @@ class ServiceConnection(ServerSession):
         self._expires_at = math.inf
         self._idle_since = 0.0
         self._idle_id = 0
+        self._auth: Auth | None = None
+
+    @property
+    def auth(self) -> Auth:
+        """Who the client is, as far as the connection can tell."""
+        if self._auth is None:
+            self._auth = auth_of(self.sender())
+        return self._auth
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
-        super().on_open(connection)
+        self.connection = connection
         self.peer_name = peer_name(connection)
+        self._credentials.check(connection)
+        super().on_open(connection)
         running = self._running
         limit = running.connectivity.max_connections
         if limit is not None and len(running.sessions) >= limit:
@@ -75,6 +88,8 @@ class ServiceConnection(ServerSession):
 
     def accept(self, frame: Frame) -> None:
         handler = self._handlers.get(frame.method)
+        if handler is None:
+            handler = self._running.routes.find(frame)
         if handler is None:
             self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
         elif not self._limited or self._admit(frame.id):
@@ -142,7 +157,10 @@ class ServiceConnection(ServerSession):
     def on_failure(self, error: Exception) -> None:
         self._running.on_failure(self.peer_name, error)
         # The text of any other error is not for a peer to read.
-        reason = f"protocol error: {error}" if isinstance(error, ProtocolError) else "server error"
+        if isinstance(error, ProtocolError):
+            reason = f"protocol error: {error}"
+        else:
+            reason = str(error) if isinstance(error, PeerRefused) else "server error"
         self.go_away(reason, INTERNAL)
 
     def on_drained(self) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
-from protosocket_rpc.service.flow import MessageTooLarge, ReceiveHalf, SendHalf
-from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
+from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
+from protosocket_rpc.service.limits import UNLIMITED, RpcLimits, too_large
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.service.session import ServiceSession
 from protosocket_rpc.status import CANCELLED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
@@ -39,6 +39,8 @@ class ServerSession(ServiceSession):
         tells_ends: `on_rpc_ended` is to be called.
     """
 
+    side = "server"
+
     def __init__(self, limits: RpcLimits) -> None:
         super().__init__(limits)
         self.last_id = 0
@@ -64,12 +66,7 @@ class ServerSession(ServiceSession):
                     self.last_id = id
                 self.accept(message)
         elif message.code == OVERSIZED:
-            limit = self.limits.max_receive_message_size
-            self.answer_error(
-                message.id,
-                RESOURCE_EXHAUSTED,
-                f"Received message larger than max ({message.announced} vs. {limit})",
-            )
+            self.answer_error(message.id, RESOURCE_EXHAUSTED, self.too_large(message.announced))
 
     def _refuse(self, id: int) -> None:
         """Answer an RPC that came after this side had said that it takes no more."""
@@ -118,6 +115,8 @@ class ServerRpc(ServiceRpc):
         ended: the client has its terminal answer, or is not there to have one.
     """
 
+    skip_compression: bool = False
+
     def __init__(
         self,
         session: ServerSession,
@@ -135,6 +134,8 @@ class ServerRpc(ServiceRpc):
         self.receive: ReceiveHalf | None = None
         self.ended = False
         self.bucket = None
+        # How to compress replies: a value of Frame.compression.
+        self.compression = 0
         # Encoded, until the first frame takes it along.
         self._initial_metadata = b""
 
@@ -170,7 +171,8 @@ class ServerRpc(ServiceRpc):
             limit = session.limits.max_metadata_size
             if size > limit:
                 self.fail(
-                    RESOURCE_EXHAUSTED, f"Received metadata larger than max ({size} vs. {limit})"
+                    RESOURCE_EXHAUSTED,
+                    too_large("Received metadata", size, limit, "server", "max_metadata_size"),
                 )
                 return False
         body = opening.body
@@ -209,11 +211,8 @@ class ServerRpc(ServiceRpc):
             receive = self.receive = ReceiveHalf(self.session, self.id, limit, 0)
         try:
             body = receive.push(frame)
-        except MessageTooLarge as error:
-            self.stop(RESOURCE_EXHAUSTED, str(error))
-            return
-        except ProtocolError as error:
-            self.stop(INTERNAL, str(error))
+        except MessageRefused as error:
+            self.stop(error.code, str(error))
             return
         if body is None:
             return
@@ -253,11 +252,7 @@ class ServerRpc(ServiceRpc):
         self._end(encode_frame(self.id, CANCEL, b""))
 
     def on_oversized(self, message: Frame) -> None:
-        limit = self.session.limits.max_receive_message_size
-        self.stop(
-            RESOURCE_EXHAUSTED,
-            f"Received message larger than max ({message.announced} vs. {limit})",
-        )
+        self.stop(RESOURCE_EXHAUSTED, self.session.too_large(message.announced))
 
     def on_lost(self, cause: Exception | None) -> None:
         if not self.ended:
@@ -283,18 +278,33 @@ class ServerRpc(ServiceRpc):
             return
         session = self.session
         last = b"" if trailers is None else trailers_field(trailers)
+        first = b""
+        if self.compression:
+            body, first = self._compress(body)
+        if self._initial_metadata:
+            first = self._take_metadata() + first
         if len(body) > session.fragment_size:
             self.send = SendHalf(session, self, UNLIMITED)
-            self.send.send(b"", body, self._take_metadata(), last)
+            self.send.send(b"", body, first, last)
             return  # ended by on_sendable, when it has left
-        if self._initial_metadata:
-            last = self._take_metadata() + last
+        if first:
+            last = first + last
         self._end(encode_body_frame(self.id, b"", body, last))
 
     def write_message(self, body: bytes) -> bool:
         """Send one message of the reply stream. False: wait for `on_sendable` first."""
         assert self.send is not None
-        return self.send.send(b"", body, self._take_metadata(), b"")
+        first = self._take_metadata()
+        if self.compression:
+            body, field = self._compress(body)
+            first += field
+        return self.send.send(b"", body, first, b"")
+
+    def _compress(self, body: bytes) -> tuple[bytes, bytes]:
+        if self.skip_compression:
+            self.skip_compression = False
+            return body, b""
+        return self.session.compress(self.compression, body)
 
     def on_sendable(self) -> None:
         if not self.streams_replies:

@@ -13,12 +13,21 @@ from protosocket_rpc.errors import OutputQueueFull, ProtocolError
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.rpc.message import END, NORMAL
 from protosocket_rpc.rpc.session import Session
-from protosocket_rpc.service.flow import ReceiveHalf, SendHalf
-from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
+from protosocket_rpc.service.compression import (
+    SUPPORTED,
+    DecompressedTooLarge,
+    DecompressionError,
+    compress,
+    decompress,
+)
+from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
+from protosocket_rpc.service.limits import UNLIMITED, RpcLimits, too_large
+from protosocket_rpc.status import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 from protosocket_rpc.wire.frame import (
     Frame,
     GoAway,
     Settings,
+    compression_field,
     credit_field,
     encode_frame,
     ping_field,
@@ -37,11 +46,14 @@ class ServiceSession(Session[Frame, bytes]):
     """The state of one connection that is not about one RPC.
 
     Attributes:
+        side: "client" or "server".
         limits: this side's own.
         peer: the peer's settings; None while (or if never) they have arrived.
         fragment_size: bodies above it are sent in fragments; UNLIMITED while the peer has not
             said that it understands them.
     """
+
+    side: str = ""
 
     def __init__(self, limits: RpcLimits) -> None:
         super().__init__()
@@ -68,6 +80,7 @@ class ServiceSession(Session[Frame, bytes]):
         settings.fragments = True
         settings.credit = True
         settings.ping = True
+        settings.compression = SUPPORTED
         settings.max_metadata_size = limits.max_metadata_size
         return settings
 
@@ -186,6 +199,42 @@ class ServiceSession(Session[Frame, bytes]):
         if not self._choking and not self.lost:
             self.sender().resume_reading()
 
+    # -- messages and their limits ---------------------------------------------------------
+
+    def too_large(self, size: int) -> str:
+        """What a status says of a message of `size` bytes that arrived here."""
+        limit = self.limits.max_receive_message_size
+        return too_large("Received message", size, limit, self.side, "max_receive_message_size")
+
+    def compress(self, compression: int, body: bytes) -> tuple[bytes, bytes]:
+        """The body to send, and the encoded field that says how it is compressed, if it is.
+
+        It is not towards a peer that has not said that it understands, or if it would not help.
+        """
+        peer = self.peer
+        if peer is not None and compression in peer.compression:
+            compressed = compress(compression, body)
+            if len(compressed) < len(body):
+                return compressed, compression_field(compression)
+        return body, b""
+
     def decompress(self, compression: int, body: bytes, max_size: int) -> bytes:
-        """The message that `body` holds in compressed form."""
-        raise NotImplementedError
+        """The message that `body` holds in compressed form.
+
+        Raises:
+            MessageRefused: it holds none, or one above the limit.
+        """
+        try:
+            return decompress(compression, body, max_size)
+        except DecompressedTooLarge:
+            text = too_large(
+                "Decompressed message",
+                max_size + 1,
+                max_size,
+                self.side,
+                "max_receive_message_size",
+            )
+            raise MessageRefused(RESOURCE_EXHAUSTED, text) from None
+        except DecompressionError as error:
+            code = UNIMPLEMENTED if error.unsupported else INTERNAL
+            raise MessageRefused(code, str(error)) from None

@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.metadata import Metadata
 from protosocket_rpc.service.call import Call
 from protosocket_rpc.service.context import EOF
+from protosocket_rpc.service.debug import DebugString
+from protosocket_rpc.service.flow import MessageRefused
 from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import CANCELLED, INTERNAL, OK, StatusCode
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
+
+MIXED_STYLES: Final = "The iterator and read/write APIs may not be mixed on a single RPC."
 
 
 class ReplyStream(Call):
@@ -56,7 +60,10 @@ class ReplyStream(Call):
             receive = self.receive
             body = None
             if receive is not None and not self._locally_cancelled:
-                body = receive.take()
+                try:
+                    body = receive.take()
+                except MessageRefused as error:
+                    self.fail(error.code, str(error), None)
             if body is not None:
                 try:
                     return self._method.parse_reply(body)
@@ -101,7 +108,7 @@ class StreamCall(Generic[Request, Reply]):
 
     def _use(self, style: str) -> None:
         if self._style and self._style != style:
-            raise UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
+            raise UsageError(MIXED_STYLES)
         self._style = style
 
     def __aiter__(self) -> AsyncIterator[Reply]:
@@ -158,8 +165,8 @@ class StreamCall(Generic[Request, Reply]):
         """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
         await self._rpc.wait_for_connection()
 
-    def debug_error_string(self) -> str:
-        """Target, peer and method, for people."""
+    def debug_error_string(self) -> DebugString:
+        """Target, peer and method, for people. May be awaited, as in ``grpc.aio``."""
         return self._rpc.debug_error_string()
 
 

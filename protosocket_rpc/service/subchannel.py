@@ -6,7 +6,7 @@ import asyncio
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
-from protosocket_rpc.errors import ConnectionClosed
+from protosocket_rpc.errors import ConnectionClosed, PeerRefused
 from protosocket_rpc.raw import Address, Limits
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.endpoints import open_transport
@@ -163,12 +163,18 @@ class Subchannel:
                 max_queued_output=connector.limits.max_queued_output,
             ),
         )
+        credentials = connector.credentials
         hostname = connector.server_hostname
-        if connector.ssl is not None and hostname is None:
+        if credentials.ssl is not None and hostname is None:
             hostname = self.endpoint.name
         await open_transport(
-            connector.loop, lambda: connection, str(address), connector.ssl, hostname
+            connector.loop, lambda: connection, str(address), credentials.ssl, hostname
         )
+        try:
+            credentials.check(connection)
+        except PeerRefused as error:
+            connection.abort(error)
+            raise
         return session
 
     def _on_connected(self, session: ChannelConnection) -> None:

@@ -129,7 +129,7 @@ async def test_a_port_of_another_protocol() -> None:
 
 async def test_a_certificate_for_another_name(certificates: Certificates) -> None:
     server = ps.server()
-    port = server.add_port("127.0.0.1:0", certificates.server_context())
+    port = server.add_secure_port("127.0.0.1:0", certificates.server_context())
     await server.start()
     async with ps.secure_channel(
         f"127.0.0.1:{port}", certificates.client_context(), server_hostname="elsewhere.test"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from service.sansio import CANCEL, END, SETTINGS, Client, F, Server, peer_settings
 
-from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits
+from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits, too_large
 from protosocket_rpc.service.session import BURST, FRAGMENT
 
 LIMITS = RpcLimits(stream_window=1000, max_receive_message_size=2000)
@@ -268,7 +268,8 @@ def test_a_message_is_too_large_with_the_fragment_that_makes_it_so() -> None:
     server.receives(F(1, body=bytes(500), more=True))
     assert rpc.happened() == []
     server.receives(F(1, body=b"x", more=True))
-    assert rpc.happened() == [("stopped", 8, "Received message larger than max (2001 vs. 2000)")]
+    text = too_large("Received message", 2001, 2000, "server", "max_receive_message_size")
+    assert rpc.happened() == [("stopped", 8, text)]
     server.receives(F(1, body=b"x"))
     assert [frame.code for frame in server.sent()] == [0, CANCEL]
 

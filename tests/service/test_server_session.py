@@ -10,7 +10,7 @@ from service.tables import cells
 
 from protosocket_rpc.errors import OutputQueueFull, ProtocolError
 from protosocket_rpc.rpc.message import NORMAL
-from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.limits import RpcLimits, too_large
 from protosocket_rpc.service.session import FRAGMENT
 
 KINDS = ("UU", "US", "SU", "SS")
@@ -75,7 +75,8 @@ def test_too_much_metadata_is_refused(kind: str) -> None:
     server = Server(LIMITS)
     server.receives(F(1, method=f"/test/{kind}", body=b"x", metadata=(("k", b"x" * 100),)))
     frame = server.sent()[0]
-    assert frame.status == (8, "Received metadata larger than max (101 vs. 100)")
+    text = too_large("Received metadata", 101, 100, "server", "max_metadata_size")
+    assert frame.status == (8, text)
     assert not server.session.rpcs
 
 
@@ -85,7 +86,8 @@ def test_opening_frame_above_the_limit_is_answered_and_skipped() -> None:
     server.receives(frame)
     status, end = server.sent()
     length = len(frame.encode()) - 3
-    assert status == F(1, status=(8, f"Received message larger than max ({length} vs. 2000)"))
+    text = too_large("Received message", length, 2000, "server", "max_receive_message_size")
+    assert status == F(1, status=(8, text))
     assert end == F(1, END)
     assert server.accepts("UU", id=2).happened() == [("request", b"request")]
 

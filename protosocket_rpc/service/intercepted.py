@@ -1,0 +1,485 @@
+"""Calls that interceptors stand before, and what interceptors put in the place of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any
+
+from protosocket_rpc.errors import AioRpcError, UsageError
+from protosocket_rpc.metadata import Metadata
+from protosocket_rpc.service.call import LOCALLY_CANCELLED
+from protosocket_rpc.service.context import EOF
+from protosocket_rpc.service.debug import DebugString
+from protosocket_rpc.service.stream_call import MIXED_STYLES
+from protosocket_rpc.status import StatusCode
+
+DoneCallback = Callable[[Any], Any]
+
+
+class InterceptedCall:
+    """A call of which interceptors decide what it is.
+
+    Until they have, it is in flight; then it does as the call that they gave does.
+    """
+
+    _cancelling = False
+
+    def __init__(self, run: Callable[[Any, Any], Any], details: Any, request: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._deadline = None if details.timeout is None else loop.time() + details.timeout
+        self._task: asyncio.Task[Any] = loop.create_task(run(details, self._requests(request)))
+        # Nobody has to await a call.
+        self._task.add_done_callback(_retrieve)
+
+    def _requests(self, request: Any) -> Any:
+        return request
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'done' if self.done() else 'in flight'}>"
+
+    def _call(self) -> Any:
+        """The call that the interceptors gave; None if they are at work, or have failed."""
+        task = self._task
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        return task.result()
+
+    # -- the call --------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the RPC, and the interceptors. False if it has ended already."""
+        if not self._task.done():
+            first = not self._cancelling
+            self._cancelling = True
+            return first and self._task.cancel()
+        call = self._call()
+        return call is not None and bool(call.cancel())
+
+    def cancelled(self) -> bool:
+        """True if the RPC ended with CANCELLED."""
+        task = self._task
+        if not task.done():
+            return False
+        if task.cancelled():
+            return True
+        error = task.exception()
+        if error is not None:
+            return isinstance(error, AioRpcError) and error.code() is StatusCode.CANCELLED
+        return bool(self._call().cancelled())
+
+    def done(self) -> bool:
+        """True if the RPC has ended."""
+        if not self._task.done():
+            return False
+        call = self._call()
+        return call is None or bool(call.done())
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, at least 0; None if there is none."""
+        call = self._call()
+        if call is not None:
+            left: float | None = call.time_remaining()
+            return left
+        return None if self._deadline is None else max(self._deadline - self._loop.time(), 0.0)
+
+    def add_done_callback(self, callback: DoneCallback) -> None:
+        """Call `callback` with this call when it has ended; soon, if it has."""
+
+        def on_resolved(task: asyncio.Task[Any]) -> None:
+            call = self._call()
+            if call is None:
+                callback(self)
+            else:
+                call.add_done_callback(lambda _: callback(self))
+
+        self._task.add_done_callback(on_resolved)
+
+    async def initial_metadata(self) -> Metadata:
+        """What the server sends before its first message; waits for it."""
+        try:
+            metadata: Metadata = await (await self._resolved()).initial_metadata()
+        except AioRpcError as error:
+            return error.initial_metadata()
+        except _InterceptorsCancelled:
+            return Metadata()
+        return metadata
+
+    async def trailing_metadata(self) -> Metadata:
+        """What the server sends with the end; waits for it."""
+        try:
+            metadata: Metadata = await (await self._resolved()).trailing_metadata()
+        except AioRpcError as error:
+            return error.trailing_metadata()
+        except _InterceptorsCancelled:
+            return Metadata()
+        return metadata
+
+    async def code(self) -> StatusCode:
+        """How the RPC ended; waits for it. UNKNOWN if an interceptor failed."""
+        try:
+            code: StatusCode = await (await self._resolved()).code()
+        except AioRpcError as error:
+            return error.code()
+        except _InterceptorsCancelled:
+            return StatusCode.CANCELLED
+        except Exception:  # an interceptor's own: awaiting the call raises it
+            return StatusCode.UNKNOWN
+        return code
+
+    async def details(self) -> str:
+        """The text that came with the code; waits for it."""
+        try:
+            details: str = await (await self._resolved()).details()
+        except AioRpcError as error:
+            return error.details() or ""
+        except _InterceptorsCancelled:
+            return LOCALLY_CANCELLED
+        except Exception as error:  # an interceptor's own: awaiting the call raises it
+            return f"an interceptor raised {error!r}"
+        return details
+
+    def debug_error_string(self) -> DebugString:
+        """Where and how it happened, for people."""
+        call = self._call()
+        if call is not None:
+            text: DebugString = call.debug_error_string()
+            return text
+        error = None
+        if self._task.done() and not self._task.cancelled():
+            error = self._task.exception()
+        return DebugString(error.debug_error_string() if isinstance(error, AioRpcError) else "")
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
+        await (await asyncio.shield(self._task)).wait_for_connection()
+
+    async def _resolved(self) -> Any:
+        """The call that the interceptors give. Being cancelled meanwhile leaves them alone."""
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            if self._task.cancelled():
+                raise _InterceptorsCancelled from None
+            raise
+
+
+class _InterceptorsCancelled(Exception):
+    """The call was cancelled while its interceptors were at work."""
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+class _WithReply(InterceptedCall):
+    def __await__(self) -> Generator[Any, Any, Any]:
+        call = yield from self._task
+        return (yield from call.__await__())
+
+
+class _WithReplies(InterceptedCall):
+    _iterating = False
+    _reading = False
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        if self._reading:
+            raise UsageError(MIXED_STYLES)
+        self._iterating = True
+        return self._replies()
+
+    async def _replies(self) -> AsyncIterator[Any]:
+        call = await self._task
+        async for reply in call:
+            yield reply
+
+    async def read(self) -> Any:
+        """The next reply; `EOF` after the last, for ever."""
+        if self._iterating:
+            raise UsageError(MIXED_STYLES)
+        self._reading = True
+        call = await self._task
+        return await call.read()
+
+
+class _WithRequests(InterceptedCall):
+    _written: asyncio.Queue[Any] | None = None
+    _half_closed = False
+
+    def _requests(self, request: Any) -> Any:
+        if request is not None:
+            return request
+        # Interceptors are to see a stream, whether its requests are written or iterated over.
+        self._written = asyncio.Queue()
+        return self._written_requests(self._written)
+
+    async def _written_requests(self, written: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+        while (request := await written.get()) is not EOF:
+            yield request
+            written.task_done()
+        written.task_done()
+
+    async def write(self, request: Any) -> None:
+        """Send one request; returns when the next may be sent.
+
+        Raises:
+            AioRpcError: the RPC has ended.
+            UsageError: the requests come from an iterator, or are complete.
+        """
+        await self._put(request)
+
+    async def done_writing(self) -> None:
+        """The requests are complete."""
+        if not self._half_closed:
+            await self._put(EOF)
+            self._half_closed = True
+
+    async def _put(self, request: Any) -> None:
+        written = self._written
+        if written is None:
+            raise UsageError("the requests of this call come from an iterator")
+        if self._half_closed:
+            raise UsageError('RPC is half closed after calling "done_writing".')
+        if not self.done():
+            written.put_nowait(request)
+            taken = asyncio.ensure_future(written.join())
+            ended = asyncio.ensure_future(self.code())
+            try:
+                await asyncio.wait([taken, ended], return_when=asyncio.FIRST_COMPLETED)
+                if taken.done():
+                    return
+            finally:
+                taken.cancel()
+                ended.cancel()
+        if request is not EOF:
+            raise await self._ended_error()
+
+    async def _ended_error(self) -> Exception:
+        code = await self.code()
+        if code is StatusCode.OK:
+            return asyncio.InvalidStateError("RPC already finished.")
+        return AioRpcError(
+            code,
+            await self.initial_metadata(),
+            await self.trailing_metadata(),
+            await self.details(),
+            self.debug_error_string(),
+        )
+
+
+class InterceptedUnaryUnaryCall(_WithReply):
+    """A call with one request and one reply, and interceptors."""
+
+
+class InterceptedUnaryStreamCall(_WithReplies):
+    """A call with one request and a stream of replies, and interceptors."""
+
+
+class InterceptedStreamUnaryCall(_WithRequests, _WithReply):
+    """A call with a stream of requests and one reply, and interceptors."""
+
+
+class InterceptedStreamStreamCall(_WithRequests, _WithReplies):
+    """A call with a stream of requests and a stream of replies, and interceptors."""
+
+
+# -- what interceptors give instead of a call ----------------------------------------------
+
+
+class Made:
+    """The last call that an interceptor has made; None before it has made one."""
+
+    def __init__(self) -> None:
+        self.call: Any = None
+        self.first = asyncio.Event()
+
+    def set(self, call: Any) -> None:
+        self.call = call
+        self.first.set()
+
+
+class _Substitute:
+    """What stands for a call because an interceptor answered in its place.
+
+    Args:
+        made: has the call that the metadata is taken from.
+    """
+
+    def __init__(self, made: Made) -> None:
+        self._made = made
+
+    def time_remaining(self) -> float | None:
+        call = self._made.call
+        left: float | None = None if call is None else call.time_remaining()
+        return left
+
+    async def initial_metadata(self) -> Metadata:
+        call = self._made.call
+        metadata: Metadata = Metadata() if call is None else await call.initial_metadata()
+        return metadata
+
+    async def trailing_metadata(self) -> Metadata:
+        call = self._made.call
+        metadata: Metadata = Metadata() if call is None else await call.trailing_metadata()
+        return metadata
+
+    def debug_error_string(self) -> DebugString:
+        call = self._made.call
+        text: DebugString = DebugString("") if call is None else call.debug_error_string()
+        return text
+
+    async def wait_for_connection(self) -> None:
+        if self._made.call is not None:
+            await self._made.call.wait_for_connection()
+
+
+class SubstituteReply(_Substitute):
+    """A reply that an interceptor gave: a call that has ended well."""
+
+    def __init__(self, reply: Any, made: Made) -> None:
+        super().__init__(made)
+        self._reply = reply
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from ()
+        return self._reply
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, callback: DoneCallback) -> None:
+        asyncio.get_running_loop().call_soon(callback, self)
+
+    async def code(self) -> StatusCode:
+        return StatusCode.OK
+
+    async def details(self) -> str:
+        return ""
+
+
+class SubstituteReplies(_Substitute):
+    """Replies that an interceptor gave: a call that ends as they do.
+
+    They are pulled by a task, one ahead of who takes them, so that what makes them runs from its
+    start to its end in one place, and the call begins before anyone reads.
+    """
+
+    _cancelling = False
+
+    def __init__(self, replies: AsyncIterator[Any], made: Made) -> None:
+        super().__init__(made)
+        self._replies: asyncio.Queue[Any] = asyncio.Queue()
+        self._ended = False
+        self._task = asyncio.ensure_future(_pull(replies, self._replies))
+        self._task.add_done_callback(_retrieve)
+
+    def __del__(self) -> None:
+        task = getattr(self, "_task", None)
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def cancel(self) -> bool:
+        if self.done():
+            return False
+        self._cancelling = True
+        return self._task.cancel()
+
+    def cancelled(self) -> bool:
+        if self._cancelling or self._task.cancelled():
+            return True
+        if not self._task.done():
+            return False
+        error = self._task.exception()
+        return isinstance(error, AioRpcError) and error.code() is StatusCode.CANCELLED
+
+    def done(self) -> bool:
+        return self._cancelling or self._task.done()
+
+    def add_done_callback(self, callback: DoneCallback) -> None:
+        self._task.add_done_callback(lambda _: callback(self))
+
+    async def _outcome(self) -> tuple[StatusCode, str]:
+        await asyncio.wait([self._task])
+        if self._cancelling or self._task.cancelled():
+            return StatusCode.CANCELLED, LOCALLY_CANCELLED
+        error = self._task.exception()
+        if error is None:
+            return StatusCode.OK, ""
+        if isinstance(error, AioRpcError):
+            return error.code(), error.details() or ""
+        return StatusCode.UNKNOWN, f"an interceptor raised {error!r}"
+
+    async def code(self) -> StatusCode:
+        return (await self._outcome())[0]
+
+    async def details(self) -> str:
+        return (await self._outcome())[1]
+
+    async def initial_metadata(self) -> Metadata:
+        await self._first_call()
+        return await super().initial_metadata()
+
+    async def wait_for_connection(self) -> None:
+        await self._first_call()
+        await super().wait_for_connection()
+
+    async def _first_call(self) -> None:
+        made = asyncio.ensure_future(self._made.first.wait())
+        try:
+            await asyncio.wait([made, self._task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            made.cancel()
+
+    async def trailing_metadata(self) -> Metadata:
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            error = self._task.exception()
+            if isinstance(error, AioRpcError):
+                return error.trailing_metadata()
+        return await super().trailing_metadata()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        reply = await self.read()
+        if reply is EOF:
+            raise StopAsyncIteration
+        return reply
+
+    async def read(self) -> Any:
+        if not (self._ended or self._cancelling):
+            try:
+                reply = await self._replies.get()
+            except asyncio.CancelledError:
+                self.cancel()  # the task that waits was cancelled: so is the RPC
+                raise
+            if reply is not EOF:
+                self._replies.task_done()
+                return reply
+            self._ended = True
+        await asyncio.wait([self._task])
+        if self._cancelling:
+            raise asyncio.CancelledError(LOCALLY_CANCELLED)
+        self._task.result()
+        return EOF
+
+
+async def _pull(replies: AsyncIterator[Any], into: asyncio.Queue[Any]) -> None:
+    try:
+        async for reply in replies:
+            into.put_nowait(reply)
+            await into.join()
+    finally:
+        into.put_nowait(EOF)
+        aclose = getattr(replies, "aclose", None)
+        if aclose is not None:
+            await aclose()
