@@ -192,7 +192,7 @@ def due_calls(elapsed: int, interval: float) -> int:
 async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Result:
     """Streams of equal length one after the other; enough messages in each that opening and
     closing it hardly counts."""
-    least = least_messages(work.size)
+    least = least_messages(work)
 
     async def stream(number: int, count: int) -> None:
         call = getattr(clients[number % len(clients)], work.kind)
@@ -221,9 +221,9 @@ async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Res
     return Result(messages, (clock() - begin) / 1e9)
 
 
-def least_messages(size: int) -> int:
+def least_messages(work: Work) -> int:
     """Of a stream that is opened to learn how long a message takes."""
-    return max(20, min(500, (1 << 20) // size))
+    return max(20, min(500, (1 << 20) // work.size) // work.concurrency)
 
 
 async def _ping_pong(work: Work, clients: Sequence[Client], seconds: float) -> Result:

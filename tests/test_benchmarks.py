@@ -14,11 +14,13 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux", allow_module_level=True)
 
-from benchmarks import load, report, targets, wide
+from benchmarks import load, peer, report, targets, wide
 from benchmarks.histogram import Histogram, bounds, bucket_of
 from benchmarks.load import Result, Unary, WrongReplyError, due_calls
 from benchmarks.open_loop import highest_rate
+from benchmarks.peers import BASELINE, FLOOR, PEERS
 from benchmarks.results import Measurement, PeerResults, Results, Round, Step, ratio
+from benchmarks.run import Plan, Runner
 from benchmarks.work import Endpoint, Work
 from benchmarks.workloads import FULL, QUICK
 
@@ -267,3 +269,21 @@ def test_idle_opens_connections_between_the_events() -> None:
     result, events = _measure(Work("idle", connections=60))
     assert events == ["begin", "end"]
     assert result.calls == 60
+
+
+def test_a_run_measures_real_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "WORKSPACE", tmp_path)
+    names = [targets.PURE, BASELINE, FLOOR]
+    workloads = [w for w in FULL if w.name in ("unary 11 B, C=16", "server stream 16 B, 1 at once")]
+    plan = Plan(workloads, rounds=1, minutes=0.01, open_loop=False, costs=False, here=True)
+    said: list[str] = []
+    results = Runner(plan, [p for p in PEERS if p.name in names], said.append).run()
+    assert [name for name, _ in results.measured()] == names, said
+    for name, measured in results.measured():
+        streams = name != FLOOR
+        assert list(measured.workloads) == [w.name for w in workloads[: 1 + streams]]
+        for workload in measured.workloads.values():
+            assert workload.errors == []
+            assert workload.rounds[0].rate > 0
+        latency = measured.workloads["unary 11 B, C=16"].latency
+        assert 0 < latency.percentile(50) <= latency.percentile(99)

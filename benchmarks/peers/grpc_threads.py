@@ -259,7 +259,7 @@ def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Result:
         if got != count:
             raise WrongReplyError(f"{got} messages instead of {count}")
 
-    least = least_messages(work.size)
+    least = least_messages(work)
     begin = clock()
     _in_threads(lambda number: run(number, least), work.concurrency)
     per_message = (clock() - begin) / 1e9 / least

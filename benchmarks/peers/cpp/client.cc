@@ -473,7 +473,7 @@ class Driver {
   // Streams of equal length one after the other; long enough that opening one hardly counts.
   template <typename Kind>
   void repeat(std::vector<std::unique_ptr<Kind>> streams, const bench_work& work, double seconds) {
-    uint64_t least = std::clamp<uint64_t>((1 << 20) / work.size, 20, 500);
+    uint64_t least = std::max<uint64_t>(20, std::min<uint64_t>(500, (1 << 20) / work.size) / streams.size());
     size_t running = streams.size();
     uint64_t begin = bench_now();
     for (auto& stream : streams) {

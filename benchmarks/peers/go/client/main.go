@@ -299,7 +299,7 @@ func streams(work bench.Work, all connections, length time.Duration,
 		}
 		return group.Wait()
 	}
-	least := max(20, min(500, 1<<20/work.Size))
+	least := max(20, min(500, 1<<20/work.Size)/work.Concurrency)
 	begin := time.Now()
 	if err := together(func(c *connection) error { return stream(c, least, payload) }); err != nil {
 		return nil, err
