@@ -56,8 +56,7 @@ async def connect(
         OSError: there is no connection to be had.
         ValueError: the target has no known form.
     """
-    closed = asyncio.Event()
-    session: ClientSession[Request, Response] = ClientSession(request, max_unread, closed)
+    session: ClientSession[Request, Response] = ClientSession(request, max_unread)
     await raw.connect(
         target,
         EnvelopeCodec(codec, response),
@@ -66,7 +65,7 @@ async def connect(
         server_hostname=server_hostname,
         limits=limits,
     )
-    return RpcClient(session, closed, asyncio.get_running_loop())
+    return RpcClient(session, asyncio.get_running_loop())
 
 
 class RpcClient(Generic[Request, Response]):
@@ -76,13 +75,9 @@ class RpcClient(Generic[Request, Response]):
     """
 
     def __init__(
-        self,
-        session: ClientSession[Request, Response],
-        closed: asyncio.Event,
-        loop: asyncio.AbstractEventLoop,
+        self, session: ClientSession[Request, Response], loop: asyncio.AbstractEventLoop
     ) -> None:
         self._session = session
-        self._closed = closed
         self._loop = loop
 
     @property
@@ -125,7 +120,7 @@ class RpcClient(Generic[Request, Response]):
             connection.close()
         else:  # nobody waits any more for what the server does not read
             connection.abort(ConnectionClosed("the client was closed"))
-        await self._closed.wait()
+        await connection.wait_closed()
 
     async def __aenter__(self) -> RpcClient[Request, Response]:
         return self

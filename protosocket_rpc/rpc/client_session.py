@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 from protosocket_rpc.errors import (
     ConnectionClosed,
@@ -23,12 +23,6 @@ from protosocket_rpc.rpc.own_session import OwnMessageSession, Request, Response
 from protosocket_rpc.rpc.session import Rpc
 
 
-class Event(Protocol):
-    """As in asyncio and threading."""
-
-    def set(self) -> None: ...
-
-
 class ClientSession(OwnMessageSession[Response, Request], Generic[Request, Response]):
     """The RPCs that this client has in flight on one connection.
 
@@ -38,13 +32,11 @@ class ClientSession(OwnMessageSession[Response, Request], Generic[Request, Respo
     Args:
         outbound: makes and stamps requests.
         max_unread: the limit in bytes, of all streams of this connection together.
-        closed: is set when the connection is gone.
     """
 
-    def __init__(self, outbound: MessageType[Request], max_unread: int, closed: Event) -> None:
+    def __init__(self, outbound: MessageType[Request], max_unread: int) -> None:
         super().__init__(outbound)
         self._max_unread = max_unread
-        self._closed = closed
         self._last_id = 0
         self._unread = 0
         self._paused = False
@@ -80,12 +72,13 @@ class ClientSession(OwnMessageSession[Response, Request], Generic[Request, Respo
         rpc.drop()
         return in_flight
 
+    def on_messages(self, messages: list[Envelope[Response]]) -> None:
+        super().on_messages(messages)
+        # Answers to what is in flight come in batches: write requests in step with them.
+        self.sender().pace(len(self.rpcs))
+
     def on_unknown(self, message: Envelope[Response]) -> None:
         """Late messages of an RPC that was given up, or has its reply, are harmless."""
-
-    def on_close(self, cause: Exception | None) -> None:
-        super().on_close(cause)
-        self._closed.set()
 
     # -- flow control: the connection alone is the limit ------------------------------------
 

@@ -182,6 +182,7 @@ class _Handlers:
     """What runs in a server: its sessions, and the tasks of handlers that wait for something."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.runner: EagerRunner = eager_runner(loop)
         self.sessions: set[ServerSession[Any, Any]] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -268,14 +269,8 @@ class _Session(ServerSession[Request, Response]):
                     f"new_rpc returned {answer!r}, which is neither an awaitable, nor an async "
                     "iterable, nor REJECTED"
                 )
-        except GeneratorExit:  # the loop is gone, and the connection with it
-            rpc.ended = True
-            raise
         except BaseException as error:
             self._failed(rpc, error)
-            if isinstance(error, KeyboardInterrupt):  # meant for the process, not for the RPC
-                self.sender().flush()
-                raise
 
     async def _stream(
         self, rpc: ServerRpc[Request, Response], responses: AsyncIterable[Response]
@@ -302,6 +297,9 @@ class _Session(ServerSession[Request, Response]):
                 await aclose()
 
     def _failed(self, rpc: ServerRpc[Request, Response], error: BaseException) -> None:
+        loop = self._handlers.loop
+        if loop.is_closed():
+            return  # the interpreter disposes of what the loop has left behind
         told = rpc.ended or self.sender().closing
         if not (told and isinstance(error, (asyncio.CancelledError, ConnectionClosed))):
             _log.error(
@@ -312,3 +310,10 @@ class _Session(ServerSession[Request, Response]):
                 exc_info=error,
             )
         rpc.fail()
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            # As out of any task, these end the loop: once the client has been told.
+            loop.call_soon(_raise, error)
+
+
+def _raise(error: BaseException) -> None:
+    raise error

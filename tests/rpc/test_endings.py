@@ -27,6 +27,7 @@ from support import wait_until
 
 from protosocket_rpc.errors import ConnectionClosed, RemoteCancelled
 from protosocket_rpc.rpc import RpcClient
+from protosocket_rpc.rpc.server_session import ServerRpc
 
 
 class Handlers:
@@ -97,6 +98,23 @@ async def drop(client: RpcClient[Note, Note], handlers: Handlers) -> None:
     del completion
 
 
+async def cancel_task_but_hold_completion(
+    client: RpcClient[Note, Note], handlers: Handlers
+) -> None:
+    completion = client.unary(Note())
+
+    async def call() -> Note:
+        return await completion
+
+    task = asyncio.ensure_future(call())
+    await handlers.running.acquire()
+    task.cancel()
+    await asyncio.wait([task])
+    await handlers.stopped.acquire()
+    handlers.stopped.release()
+    assert completion.done()
+
+
 async def drop_in_a_cycle(client: RpcClient[Note, Note], handlers: Handlers) -> None:
     cycle: list[Any] = [client.unary(Note())]
     cycle.append(cycle)
@@ -108,9 +126,8 @@ async def drop_in_a_cycle(client: RpcClient[Note, Note], handlers: Handlers) -> 
 async def drop_on_another_thread(client: RpcClient[Note, Note], handlers: Handlers) -> None:
     held = [client.unary(Note())]
     await handlers.running.acquire()
-    thread = threading.Thread(target=held.clear)
-    thread.start()
-    thread.join()
+    # Later, so that the loop waits for something to happen by then: it has to be woken.
+    threading.Timer(0.05, held.clear).start()
 
 
 async def cancel_stream(client: RpcClient[Note, Note], handlers: Handlers) -> None:
@@ -147,6 +164,21 @@ async def cancel_reading_task(client: RpcClient[Note, Note], handlers: Handlers)
         await task
 
 
+async def cancel_reading_task_but_hold_stream(
+    client: RpcClient[Note, Note], handlers: Handlers
+) -> None:
+    stream = client.stream(Note("stream"))
+    await stream.__anext__()
+    reader = asyncio.ensure_future(stream.__anext__())
+    await asyncio.sleep(0)
+    reader.cancel()
+    await asyncio.wait([reader])
+    await handlers.stopped.acquire()
+    handlers.stopped.release()
+    with pytest.raises(asyncio.CancelledError):
+        await stream.__anext__()
+
+
 async def break_out(client: RpcClient[Note, Note], handlers: Handlers) -> None:
     async for note in client.stream(Note("stream")):
         assert note.text == "first"
@@ -164,6 +196,7 @@ async def close_stream(client: RpcClient[Note, Note], handlers: Handlers) -> Non
     [
         cancel_method,
         cancel_task,
+        cancel_task_but_hold_completion,
         time_out,
         drop,
         drop_in_a_cycle,
@@ -171,6 +204,7 @@ async def close_stream(client: RpcClient[Note, Note], handlers: Handlers) -> Non
         cancel_stream,
         cancel_stream_under_a_reader,
         cancel_reading_task,
+        cancel_reading_task_but_hold_stream,
         break_out,
         close_stream,
     ],
@@ -297,7 +331,7 @@ RAISED = [
     ValueError("secret"),
     asyncio.CancelledError(),
     Surprise(),
-    SystemExit(1),
+    GeneratorExit(),
     ConnectionClosed("of another connection"),
     StopAsyncIteration(),
     TimeoutError(),
@@ -348,11 +382,17 @@ async def test_a_handler_that_raises_is_one_cancel_and_a_log_line(
         assert not server.sessions[0].rpcs
 
 
-async def test_a_keyboard_interrupt_is_answered_and_goes_on_its_way() -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_ends_the_program_is_answered_first(
+    error: type[BaseException], waits: bool
+) -> None:
     started: Future[str] = Future()
 
     async def answer(note: Note) -> Note:
-        raise KeyboardInterrupt
+        if waits:
+            await asyncio.sleep(0)
+        raise error
 
     async def serve_until_interrupted() -> None:
         async with serving(answer) as server:
@@ -360,7 +400,7 @@ async def test_a_keyboard_interrupt_is_answered_and_goes_on_its_way() -> None:
             await asyncio.Event().wait()
 
     def run() -> None:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(error):
             asyncio.run(serve_until_interrupted())
 
     ended = asyncio.ensure_future(asyncio.to_thread(run))
@@ -368,6 +408,26 @@ async def test_a_keyboard_interrupt_is_answered_and_goes_on_its_way() -> None:
         with pytest.raises(RemoteCancelled):
             await client.unary(Note())
         await ended
+
+
+async def test_a_handler_disposed_of_after_its_loop_was_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As when an interpreter ends with handlers running: it must end in silence."""
+    async with serving(Handlers().new_rpc) as server, peer_of(server) as peer:
+        await wait_until(lambda: server.sessions)
+        session = server.sessions[0]
+        rpc: ServerRpc[Note, Note] = ServerRpc(session, 1)
+        handler = session._handle(rpc, Note())
+        handler.send(None)
+        loop = session._handlers.loop
+        session._handlers.loop = asyncio.new_event_loop()
+        session._handlers.loop.close()
+        handler.close()
+        session._handlers.loop = loop
+        await asyncio.sleep(0.01)
+        assert peer.heard == []
+        assert not caplog.records
 
 
 @pytest.mark.parametrize("answer", [None, 5, "text", Note("not awaitable")])
@@ -425,7 +485,9 @@ async def test_nothing_of_a_handler_s_exception_reaches_the_client() -> None:
         await writer.wait_closed()
 
 
-async def test_a_handler_that_swallows_its_cancel_is_answered_once() -> None:
+async def test_a_handler_that_swallows_its_cancel_is_answered_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     finished = asyncio.Event()
 
     async def unary(note: Note) -> Note:
@@ -460,6 +522,7 @@ async def test_a_handler_that_swallows_its_cancel_is_answered_once() -> None:
             peer.say(id=2, code=CANCEL)
             await wait_until(lambda: len(peer.heard) == 2)
             assert peer.heard == [Note("", 1, CANCEL), Note("", 2, CANCEL)]
+    assert not caplog.records
 
 
 async def test_a_handler_that_fails_while_it_is_cancelled_is_logged(

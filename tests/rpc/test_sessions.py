@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from threading import Event
 from typing import Any
 
 import pytest
@@ -90,8 +89,7 @@ class Wire:
 
 class Client:
     def __init__(self, max_unread: int = 10_000, limits: Limits | None = None) -> None:
-        self.closed = Event()
-        self.session: ClientSession[Note, Note] = ClientSession(NOTES, max_unread, self.closed)
+        self.session: ClientSession[Note, Note] = ClientSession(NOTES, max_unread)
         self.wire = Wire(self.session, limits)
 
     def unary(self, text: str = "") -> Future[Note]:
@@ -189,7 +187,6 @@ def test_a_lost_connection_is_told_apart_from_a_broken_protocol(
         assert type(error) is expected
         assert error is not None
         assert error.__cause__ is cause
-    assert client.closed.is_set()
     assert not client.session.rpcs
 
 
@@ -283,6 +280,15 @@ def test_a_cancel_that_finds_the_queue_full_leaves_later() -> None:
     client.wire.connection.resume_writing()
     assert client.wire.said() == [Note("", 2), Note("", 1, CANCEL)]
     assert list(client.session.rpcs) == [2]
+
+
+def test_a_cancel_on_a_connection_that_is_closing_is_needless() -> None:
+    client = Client()
+    client.unary()
+    client.wire.said()
+    client.wire.connection.close()
+    assert client.session.cancel(client.rpc)
+    assert not client.session.rpcs
 
 
 def test_an_rpc_whose_request_cannot_be_sent_is_not_in_flight() -> None:
