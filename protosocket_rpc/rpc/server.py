@@ -256,9 +256,8 @@ class _Session(ServerSession[Request, Response]):
             answer = self._service.new_rpc(request)
             if isinstance(answer, Awaitable):
                 response = await answer
-                connection = self.sender()
-                if not connection.writable:
-                    await connection.drain()
+                if not self.sender().writable:
+                    await self._writable()
                 rpc.reply(response)
             elif isinstance(answer, AsyncIterable):
                 await self._stream(rpc, answer)
@@ -279,22 +278,30 @@ class _Session(ServerSession[Request, Response]):
         iterator = responses.__aiter__()
         try:
             sent = 0
-            if not connection.writable:
-                await connection.drain()
             async for response in iterator:
+                if not connection.writable:
+                    await self._writable()
                 if rpc.ended:
                     break
                 rpc.send(response)
                 sent += 1
                 if not connection.writable:
-                    await connection.drain()
+                    await self._writable()
                 elif sent % _BURST == 0:
                     await asyncio.sleep(0)
+            if not connection.writable:
+                await self._writable()
             rpc.finish()
         finally:
             aclose = getattr(iterator, "aclose", None)
             if aclose is not None:
                 await aclose()
+
+    async def _writable(self) -> None:
+        """Wait until the client reads: others that waited may have filled what it has room for."""
+        connection = self.sender()
+        while not connection.writable:
+            await connection.drain()
 
     def _failed(self, rpc: ServerRpc[Request, Response], error: BaseException) -> None:
         loop = self._handlers.loop

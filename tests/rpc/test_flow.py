@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
-from rpc.notes import CANCEL, Note, NoteCodec, client_and_peer, connect, peer_of, serving
+from rpc.notes import CANCEL, END, Note, NoteCodec, client_and_peer, connect, peer_of, serving
 from support import wait_until
 
 from protosocket_rpc.errors import ConnectionClosed
@@ -116,24 +116,49 @@ async def test_replies_wait_for_a_client_that_does_not_read() -> None:
 
     async def answer(note: Note) -> Note:
         await go_on.wait()
-        return Note("x" * 100 * KIB)
+        return Note("x" * 1024 * KIB)
 
-    # Not one of these replies would find room in the queue.
+    # The queue has room for one reply at most, and the system for a few.
     async with (
         serving(answer, limits=Limits(max_queued_output=1)) as server,
         peer_of(server) as peer,
     ):
-        for id in range(1, 501):
+        for id in range(1, 101):
             peer.say(id=id)
-        await wait_until(lambda: server.sessions and len(server.sessions[0].rpcs) == 500)
+        await wait_until(lambda: server.sessions and len(server.sessions[0].rpcs) == 100)
         peer.connection.pause_reading()
         go_on.set()
         await wait_until(lambda: not server.sessions[0].connection.writable)
         await quiet()
-        assert len(server.sessions[0].rpcs) > 300
+        assert len(server.sessions[0].rpcs) > 80
         peer.connection.resume_reading()
-        await wait_until(lambda: len(peer.heard) == 500)
-        assert sorted(note.id for note in peer.heard) == list(range(1, 501))
+        await wait_until(lambda: len(peer.heard) == 100)
+        assert sorted(note.id for note in peer.heard) == list(range(1, 101))
+        assert not any(note.code for note in peer.heard)
+
+
+async def test_many_streams_wait_for_a_client_that_does_not_read() -> None:
+    async def answer(note: Note) -> AsyncIterator[Note]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield Note(str(number) * 256 * KIB)
+        await asyncio.sleep(0)
+
+    async with (
+        serving(answer, limits=Limits(max_queued_output=1)) as server,
+        peer_of(server) as peer,
+    ):
+        peer.connection.pause_reading()
+        for id in range(1, 101):
+            peer.say(id=id)
+        await wait_until(lambda: server.sessions and len(server.sessions[0].rpcs) == 100)
+        await wait_until(lambda: not server.sessions[0].connection.writable)
+        await quiet()
+        peer.connection.resume_reading()
+        await wait_until(lambda: len(peer.heard) == 400)
+        for id in range(1, 101):
+            answers = [(note.text[:1], note.code) for note in peer.heard if note.id == id]
+            assert answers == [("0", 0), ("1", 0), ("2", 0), ("", END)]
 
 
 async def test_a_client_that_only_sends_is_read_from_no_more() -> None:
