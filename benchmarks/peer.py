@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,14 +66,17 @@ class PythonPeer(Peer):
 
     def prepare(self, here: bool) -> Ready:
         """With `here` the running interpreter is used, which must have the requirements."""
-        WORKSPACE.mkdir(exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
         if here:
             python = Path(sys.executable)
             size = 0
         else:
-            python = WORKSPACE / self.module / "venv" / "bin" / "python"
+            python = self._directory / "venv" / "bin" / "python"
             size = self._install(python)
-        stubs = generate(self.module, self.protoc, python.parent) if self.protoc else None
+        stubs = None
+        if self.protoc:
+            stubs = self._directory / "stubs"
+            generate(stubs, self.protoc, python.parent)
         path = [str(_only_benchmarks()), *([str(stubs)] if stubs else [])]
         environment = {**dict(self.settings), "PYTHONPATH": os.pathsep.join(path)}
         imports = [str(python), "-c", f"import {self.imports}"]
@@ -87,6 +90,10 @@ class PythonPeer(Peer):
             installed_bytes=size,
             imports=imports,
         )
+
+    @property
+    def _directory(self) -> Path:
+        return WORKSPACE / re.sub(r"\W+", "-", self.name)
 
     def _install(self, python: Path) -> int:
         directory = python.parent.parent
@@ -142,11 +149,10 @@ class NativePeer(Peer):
         for command in self.commands:
             if not shutil.which(command):
                 raise UnavailableError(f"{command} is not on the path")
-        (out / "wide.proto").write_text(wide.proto())
+        source = PROTO.parent / "peers" / self.directory
         protoc = f"{sys.executable} -m grpc_tools.protoc"
-        make = ["make", "--no-print-directory", "-s", "-C", str(PROTO.parent / "peers")]
-        make = [*make, f"OUT={out}", f"PROTOC={protoc}", f"PROTO={PROTO}"]
-        make[make.index(str(PROTO.parent / "peers"))] += f"/{self.directory}"
+        variables = [f"OUT={out}", f"PROTOC={protoc}", f"PROTO={PROTO}"]
+        make = ["make", "--no-print-directory", "-s", "-C", str(source), *variables]
         run([*make, "all"])
         binaries = [out / "server", out / "client"]
         return Ready(
@@ -157,25 +163,17 @@ class NativePeer(Peer):
         )
 
 
-def generate(name: str, protoc: tuple[str, ...], tools: Path) -> Path:
-    """Runs protoc over the .proto files of the benchmark; returns the directory of the result.
-    `protoc` are the plugins' arguments."""
-    out = WORKSPACE / name / "stubs"
-    out.mkdir(parents=True, exist_ok=True)
+def generate(out: Path, protoc: tuple[str, ...], tools: Path) -> None:
+    """Runs protoc over the .proto files of the benchmark. `protoc` are the plugins' arguments."""
+    out.mkdir(exist_ok=True)
     (out / "wide.proto").write_text(wide.proto())
     here = Path(sys.executable).parent
     arguments = [argument.format(out=out, bin=tools, here=here) for argument in protoc]
     for argument in arguments:
         if "_out=" in argument:
             Path(argument.rpartition("=")[2].rpartition(":")[2]).mkdir(exist_ok=True)
-    sources = (PROTO / "echo.proto").read_bytes()
-    key = hashlib.sha256(sources + repr(arguments).encode()).hexdigest()
-    stamp = out / "generated"
-    if not stamp.exists() or stamp.read_text() != key:
-        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{out}"]
-        run([*command, *arguments, "echo.proto", "wide.proto"])
-        stamp.write_text(key)
-    return out
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{out}"]
+    run([*command, *arguments, "echo.proto", "wide.proto"])
 
 
 def _only_benchmarks() -> Path:

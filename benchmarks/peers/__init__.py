@@ -13,7 +13,7 @@ FLOOR = "uvloop echo"
 
 _PROTOSOCKET = PythonPeer(
     COMPILED,
-    UNARY | STREAMS | {"unix", "wide"},
+    UNARY | STREAMS | SETUPS,
     module="protosocket",
     requirements=(".", "protobuf", "uvloop"),
     imports="protosocket_rpc",

@@ -9,7 +9,7 @@ import wide_protosocket
 
 import protosocket_rpc
 from benchmarks.peers import asyncio_peer
-from benchmarks.peers.surface import Bench, Client
+from benchmarks.peers.surface import Bench, Client, PassOnClient, PassOnServer
 from benchmarks.wide import LAST_SERVICE, METHODS, SERVICES
 from benchmarks.work import Endpoint
 
@@ -20,22 +20,44 @@ class Servicer(Bench, echo_protosocket.BenchServicer):
     pass
 
 
+class ClientInterceptor(PassOnClient, protosocket_rpc.UnaryUnaryClientInterceptor):
+    pass
+
+
+class ServerInterceptor(PassOnServer, protosocket_rpc.ServerInterceptor):
+    pass
+
+
 async def connect(endpoint: Endpoint) -> Client:
-    channel = protosocket_rpc.insecure_channel(endpoint.address, OPTIONS)
+    interceptors = [ClientInterceptor()] if endpoint.interceptor == "client" else None
+    if endpoint.tls:
+        authority = (endpoint.tls / "ca.pem").read_bytes()
+        credentials = protosocket_rpc.ssl_channel_credentials(authority)
+        channel = protosocket_rpc.secure_channel(
+            endpoint.address, credentials, OPTIONS, None, interceptors
+        )
+    else:
+        channel = protosocket_rpc.insecure_channel(endpoint.address, OPTIONS, None, interceptors)
     await channel.channel_ready()
     wide = getattr(wide_protosocket, f"{LAST_SERVICE}Stub")(channel) if endpoint.wide else None
     return Client(channel, echo_protosocket.BenchStub(channel), wide)
 
 
 async def listen(endpoint: Endpoint) -> Any:
-    server = protosocket_rpc.server(options=OPTIONS)
+    interceptors = [ServerInterceptor()] if endpoint.interceptor == "server" else None
+    server = protosocket_rpc.server(interceptors=interceptors, options=OPTIONS)
     echo_protosocket.add_BenchServicer_to_server(Servicer(), server)
     for service in SERVICES if endpoint.wide else ():
         base = getattr(wide_protosocket, f"{service}Servicer")
         methods = dict.fromkeys(METHODS, Bench.Unary)
         servicer = type(service, (base,), methods)()
         getattr(wide_protosocket, f"add_{service}Servicer_to_server")(servicer, server)
-    server.add_insecure_port(endpoint.address)
+    if endpoint.tls:
+        pair = ((endpoint.tls / "key.pem").read_bytes(), (endpoint.tls / "cert.pem").read_bytes())
+        credentials = protosocket_rpc.ssl_server_credentials([pair])
+        server.add_secure_port(endpoint.address, credentials)
+    else:
+        server.add_insecure_port(endpoint.address)
     await server.start()
     return server
 
