@@ -15,11 +15,11 @@ from protosocket_rpc.service.current import CURRENT_RPC
 from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.explain import explain
 from protosocket_rpc.service.limits import too_large
+from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
-    INTERNAL,
     OK,
     RESOURCE_EXHAUSTED,
     UNAVAILABLE,
@@ -549,7 +549,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
             reply = self._method.parse_reply(body)
         except Exception as error:  # what the message library raises is its own affair
             self._cause = caught(error)
-            self.on_finished(INTERNAL, "Exception deserializing response!", None)
+            self.on_finished(*parse_failure(error, "Exception deserializing response!"), None)
             return
         self._outcome = OK
         if not self._future.done():

@@ -20,6 +20,7 @@ from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConn
 from protosocket_rpc.service.connector import Connector
 from protosocket_rpc.service.credentials import ChannelCredentials, to_channel_credentials
 from protosocket_rpc.service.deadlines import Deadlines
+from protosocket_rpc.service.deprecated import Deprecated
 from protosocket_rpc.service.descriptor import (
     BYTES,
     Marshaller,
@@ -151,7 +152,8 @@ class Channel:
     def _plain_method(self, descriptor: MethodDescriptor[Any, Any]) -> Any:
         for kind, make in _MULTI_CALLABLES:
             if isinstance(descriptor, kind):
-                return make(Method(self, descriptor))
+                call = make(Method(self, descriptor))
+                return Deprecated(call, descriptor.path) if descriptor.deprecated else call
         raise TypeError(f"{descriptor!r} is none of the four kinds of method")
 
     def unary_unary(

@@ -19,6 +19,7 @@ from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.flow import MessageRefused
 from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.limits import too_large
+from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.server_session import ServerRpc
 from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
@@ -124,7 +125,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             self.peer(),
             error,
         )
-        self.fail(INTERNAL, "Exception deserializing request!")
+        self.fail(*parse_failure(error, "Exception deserializing request!"))
 
     def _start(self, request: Any) -> None:
         connection = self.connection

@@ -60,8 +60,8 @@ class MethodDescriptor(Generic[Request, Reply]):
         path: ``/package.Service/Method``, as it stands on the wire.
         request, reply: marshallers of the two message types.
         timeout: seconds that a call may take when its caller names no timeout.
-        max_request_size, max_reply_size: bytes of one serialized message; None is the limit of
-            the channel or server.
+        max_request_size, max_reply_size: bytes of one serialized message, for both sides; None is
+            the limit of the channel or server. Neither takes more than its own limit in any case.
         idempotent: repeating the call does no harm (protobuf's ``idempotency_level``).
         deprecated: calling it gives a DeprecationWarning, once.
         handler: the attribute of a servicer that handles it, when it is not the method's name

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from protosocket_rpc.service.current import CURRENT_RPC
 from protosocket_rpc.service.descriptor import MethodDescriptor, ServiceDescriptor
+from protosocket_rpc.service.parsing import limited
 from protosocket_rpc.service.sync_handlers import in_thread, is_async
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class Handler:
         self.behavior = behavior
         self.streams_requests: bool = method.streams_requests
         self.streams_replies: bool = method.streams_replies
-        self.parse: Callable[[bytes], Any] = method.request.parse
+        self.parse: Callable[[bytes], Any] = limited(
+            method.request.parse, method.max_request_size, "server", "max_request_size"
+        )
         self.serialize: Callable[[Any], bytes] = method.reply.serialize
         self.max_reply_size = method.max_reply_size
         self.serve: Callable[[ServicerContext[Any, Any], Any], Coroutine[Any, Any, None]] = (

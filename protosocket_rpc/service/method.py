@@ -21,6 +21,7 @@ from protosocket_rpc.service.call_credentials import (
 from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.descriptor import MethodDescriptor
 from protosocket_rpc.service.limits import too_large
+from protosocket_rpc.service.parsing import limited
 from protosocket_rpc.service.stream_call import (
     ReplyStream,
     ReplyStreamRequests,
@@ -63,7 +64,9 @@ class Method:
         self.field: bytes = method_field(descriptor.path)
         self.timeout = descriptor.timeout
         self.serialize_request: Callable[[Any], bytes] = descriptor.request.serialize
-        self.parse_reply: Callable[[bytes], Any] = descriptor.reply.parse
+        self.parse_reply: Callable[[bytes], Any] = limited(
+            descriptor.reply.parse, descriptor.max_reply_size, "client", "max_reply_size"
+        )
         limit = descriptor.max_request_size
         self._size_setting = "max_send_message_size" if limit is None else "max_request_size"
         self.max_request_size: int | None = (

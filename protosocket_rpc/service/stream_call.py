@@ -13,12 +13,13 @@ from typing import Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.metadata import Metadata
-from protosocket_rpc.service.call import Call
+from protosocket_rpc.service.call import Call, caught
 from protosocket_rpc.service.context import EOF
 from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.flow import MessageRefused
+from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.waiters import Waiters, wake
-from protosocket_rpc.status import CANCELLED, INTERNAL, OK, StatusCode
+from protosocket_rpc.status import CANCELLED, OK, StatusCode
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -54,6 +55,13 @@ class ReplyStream(Call):
         if not loop.is_closed():
             loop.call_soon_threadsafe(self.abandon, code, message)
 
+    def _refuse(self, code: int, details: str, cause: BaseException | None) -> None:
+        """End the RPC because of a reply that cannot be taken."""
+        self.fail(code, details, cause)
+        if self._outcome == OK:
+            # The server has ended it already; its caller, who is behind, learns of this end.
+            self._outcome, self._details, self._cause = code, details, cause
+
     async def next(self) -> Any:
         """The next reply; EOF after the last. Raises what the RPC ended with."""
         while True:
@@ -63,12 +71,13 @@ class ReplyStream(Call):
                 try:
                     body = receive.take()
                 except MessageRefused as error:
-                    self.fail(error.code, str(error), None)
+                    self._refuse(error.code, str(error), None)
             if body is not None:
                 try:
                     return self._method.parse_reply(body)
                 except Exception as error:  # what the message library raises is its own affair
-                    self.fail(INTERNAL, "Exception deserializing response!", error)
+                    failure = parse_failure(error, "Exception deserializing response!")
+                    self._refuse(*failure, caught(error))
             if self.finished:
                 if self._outcome == OK:
                     return EOF

@@ -109,5 +109,5 @@ async def call_everything(found: list[Any]) -> int:
 if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
     loaded = modules(Path(sys.argv[1]), sys.argv[2])
-    warnings.filterwarnings("ignore", "method .* is deprecated", DeprecationWarning)
+    warnings.filterwarnings("ignore", "/.* is deprecated", DeprecationWarning)
     print(len(loaded), asyncio.run(call_everything(loaded)))

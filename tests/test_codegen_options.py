@@ -1,0 +1,158 @@
+"""What protosocket/options.proto says holds on both sides of a call."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import protosocket_rpc
+from protoc_plugin import generate
+from protosocket_rpc import StatusCode
+
+PROTO = """\
+syntax = "proto3";
+package options_test;
+import "protosocket/options.proto";
+message M { bytes data = 1; }
+service Limits {
+  option (protosocket.service) = { timeout: 60, max_request_size: 100, max_reply_size: 150 };
+  rpc Echo(M) returns (M);
+  rpc Stream(stream M) returns (stream M);
+  rpc Slow(M) returns (M) { option (protosocket.method).timeout = 0.05; }
+  rpc Old(M) returns (M) { option deprecated = true; }
+}
+"""
+# The same without limits: the other side of a peer that has not heard of them.
+NO_LIMITS = PROTO.replace(", max_request_size: 100, max_reply_size: 150", "")
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The modules ``limits`` and ``no_limits``, and the message M."""
+    folder = tmp_path_factory.mktemp("options")
+    modules = {}
+    sys.path.insert(0, str(folder))
+    try:
+        for name, text in (("limits", PROTO), ("no_limits", NO_LIMITS)):
+            (folder / f"protos_{name}").mkdir()
+            (folder / f"protos_{name}" / "options_test.proto").write_text(text)
+            arguments = [str(folder / f"protos_{name}"), "--out", str(folder / f"gen_{name}")]
+            assert generate.main([*arguments, "--codec", "bytes"]) == 0
+            modules[name] = import_module(f"gen_{name}.options_test_protosocket")
+    finally:
+        sys.path.remove(str(folder))
+    return SimpleNamespace(**modules)
+
+
+def servicer(module: Any) -> Any:
+    class Limits(module.LimitsServicer):  # type: ignore[misc, name-defined]  # generated
+        async def Echo(self, request: bytes, context: Any) -> bytes:
+            return request * 2
+
+        async def Stream(
+            self, requests: AsyncIterator[bytes], context: Any
+        ) -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield request * 2
+
+        async def Slow(self, request: bytes, context: Any) -> bytes:
+            assert 0 < context.time_remaining() < 1
+            await asyncio.Event().wait()
+            raise AssertionError("nobody sets it")
+
+        async def Old(self, request: bytes, context: Any) -> bytes:
+            return request
+
+    return Limits()
+
+
+@asynccontextmanager
+async def connected(server_module: Any, client_module: Any) -> AsyncIterator[Any]:
+    server = protosocket_rpc.server()
+    server.add(servicer(server_module))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with protosocket_rpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield client_module.LimitsStub(channel)
+    await server.stop()
+
+
+async def refusal(call: Any) -> tuple[StatusCode, str]:
+    with pytest.raises(protosocket_rpc.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details()
+
+
+async def refusal_of_stream(call: Any) -> tuple[StatusCode, str]:
+    with pytest.raises(protosocket_rpc.AioRpcError) as caught:
+        async for _ in call:
+            pass
+    return caught.value.code(), caught.value.details()
+
+
+async def test_what_is_within_the_limits_passes(generated: Any) -> None:
+    async with connected(generated.limits, generated.limits) as stub:
+        assert await stub.Echo(b"x" * 75) == b"x" * 150
+        assert [reply async for reply in stub.Stream([b"x" * 75])] == [b"x" * 150]
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "verbs"),
+    [
+        ("limits", "no_limits", ("Received", "Sent")),
+        ("no_limits", "limits", ("Sent", "Received")),
+    ],
+)
+async def test_either_side_refuses_what_is_larger(
+    server: str, client: str, verbs: tuple[str, str], generated: Any
+) -> None:
+    """Requests above 100 bytes, and replies, twice as large as their requests, above 150."""
+    async with connected(getattr(generated, server), getattr(generated, client)) as stub:
+        for size, expected in (
+            (101, f"{verbs[0]} message larger than max (101 vs. 100)"),
+            (80, f"{verbs[1]} message larger than max (160 vs. 150)"),
+        ):
+            request = b"x" * size
+            for code, details in (
+                await refusal(stub.Echo(request)),
+                await refusal_of_stream(stub.Stream([b"x", request])),
+            ):
+                assert code is StatusCode.RESOURCE_EXHAUSTED
+                assert expected in details
+
+
+async def test_a_reply_that_cannot_be_taken_is_not_lost_behind_the_end(generated: Any) -> None:
+    """The last reply and the end of the stream have both arrived when the reply is read."""
+    async with connected(generated.no_limits, generated.limits) as stub:
+        call = stub.Stream([b"x" * 80])
+        assert await call.code() is StatusCode.OK
+        code, _ = await refusal_of_stream(call)
+        assert code is StatusCode.RESOURCE_EXHAUSTED
+        assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_default_timeout_ends_a_call_that_names_none(generated: Any) -> None:
+    async with connected(generated.limits, generated.limits) as stub:
+        code, _ = await refusal(stub.Slow(b""))
+        assert code is StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_deprecated_method_warns_once_of_the_calling_line(generated: Any) -> None:
+    async with connected(generated.limits, generated.limits) as stub:
+        with pytest.warns(
+            DeprecationWarning, match="/options_test.Limits/Old is deprecated"
+        ) as seen:
+            assert await stub.Old(b"x") == b"x"
+        assert [Path(warning.filename) for warning in seen] == [Path(__file__)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert await stub.Old(b"x") == b"x"
