@@ -92,6 +92,7 @@ from protosocket_rpc.service.rpc_handlers import (
 )
 from protosocket_rpc.service.server import Server, server
 from protosocket_rpc.service.server_interceptors import ServerInterceptor, ServerInvocation
+from protosocket_rpc.service.serving import run
 from protosocket_rpc.service.stream_call import StreamStreamCall, UnaryStreamCall
 from protosocket_rpc.service.sync_handlers import SyncServicerContext
 from protosocket_rpc.status import Status, StatusCode
@@ -178,6 +179,7 @@ __all__ = [
     "metadata_call_credentials",
     "method_handlers_generic_handler",
     "protobuf",
+    "run",
     "secure_channel",
     "server",
     "ssl_channel_credentials",

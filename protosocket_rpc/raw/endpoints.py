@@ -139,6 +139,12 @@ class RawServer(Generic[Inbound, Outbound]):
 
     async def close_behind(self) -> None:
         """As `close`, behind those who have connected: the system has told them so already."""
+        loop = asyncio.get_running_loop()
+        for sock in self._binding.sockets:
+            if sock.fileno() >= 0:
+                loop.remove_reader(sock)
+        # asyncio takes two turns to accept, and drops who is in between when it closes.
+        await asyncio.sleep(0)
         accepted: list[socket.socket] = []
         for sock in self._binding.sockets:
             with contextlib.suppress(OSError):  # until there are no more, or it is closed

@@ -23,6 +23,7 @@ from protosocket_rpc.service.rpc_handlers import GenericRpcHandler, RpcMethodHan
 from protosocket_rpc.service.running import Running
 from protosocket_rpc.service.server_connection import ServiceConnection
 from protosocket_rpc.service.server_interceptors import ServerInterceptor
+from protosocket_rpc.service.serving import DEFAULT_GRACE, StopOnSignal
 from protosocket_rpc.wire.codec import FrameCodec
 
 
@@ -185,6 +186,28 @@ class Server:
         await running.stop(grace)
         assert self._stopped is not None
         self._stopped.set()
+
+    async def serve_forever(self, grace: float | None = DEFAULT_GRACE) -> None:
+        """Serve until SIGTERM, Ctrl-C, `stop()`, or the running task's cancellation.
+
+        Starts the server, unless that was done.
+
+        On a signal: no new RPCs, those in flight end within `grace`, the rest is cancelled, and
+        every handler has ended when this returns. A second signal cuts the grace short.
+        `protosocket_rpc.run` does this in an event loop of its own.
+
+        Args:
+            grace: seconds that RPCs in flight have to end; None for none at all.
+        """
+        with StopOnSignal(self, grace) as signals:
+            if self._running is None:
+                await self.start()
+            try:
+                await self.wait_for_termination()
+            except asyncio.CancelledError:
+                await self.stop(None)
+                raise
+            await signals.wait_stopped()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped.

@@ -30,6 +30,7 @@ class Peer:
         self._codec = FrameCodec(1 << 24)
         self._data = b""
         self._frames: list[Frame] = []
+        self.heard = b""
 
     async def next(self) -> Frame:
         """The next frame that is not about the connection itself."""
@@ -38,6 +39,7 @@ class Peer:
                 data = await self.reader.read(1 << 16)
                 if not data:
                     raise EOFError
+                self.heard += data
                 self._data += data
                 end = self._codec.decode(self._data, self._frames)
                 self._data = self._data[end:]

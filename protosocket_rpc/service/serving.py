@@ -1,0 +1,78 @@
+"""Serving until a signal says otherwise: SIGTERM and Ctrl-C end a server gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.server import Server
+
+_log = logging.getLogger("protosocket_rpc.server")
+
+# Seconds; orchestrators kill a process 30 seconds after they have asked it to end.
+DEFAULT_GRACE: Final = 25.0
+
+
+def run(server: Server, *, grace: float | None = DEFAULT_GRACE) -> None:
+    """Serve until the process is told to end: the whole main program of a server.
+
+    Runs an event loop (uvloop's, if it is installed) with `Server.serve_forever`.
+
+    Args:
+        server: with its services and ports added, and not started.
+        grace: seconds that RPCs in flight have to end; None for none at all.
+    """
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        asyncio.run(server.serve_forever(grace))
+    else:
+        uvloop.run(server.serve_forever(grace))
+
+
+class StopOnSignal:
+    """While entered, SIGTERM and SIGINT stop a server; off the main thread there are no signals.
+
+    The first signal stops it with `grace`, the second one at once, and a third one has its usual
+    effect.
+    """
+
+    def __init__(self, server: Server, grace: float | None) -> None:
+        self._server = server
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self._stops: list[asyncio.Task[None]] = []
+        self._caught: list[signal.Signals] = []
+
+    def __enter__(self) -> StopOnSignal:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task
+                    self._loop.add_signal_handler(number, self._on_signal, number)
+                    self._caught.append(number)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in self._caught:
+            self._loop.remove_signal_handler(number)
+        self._caught.clear()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        grace = self._grace
+        if not self._stops:
+            _log.info("%s: stopping, with %s seconds of grace", number.name, grace)
+        else:
+            _log.info("%s again: stopping at once", number.name)
+            grace = None
+            self.__exit__()
+        self._stops.append(self._loop.create_task(self._server.stop(grace)))
+
+    async def wait_stopped(self) -> None:
+        """Wait until what signals have begun is done."""
+        if self._stops:
+            await asyncio.wait(self._stops)

@@ -1,0 +1,367 @@
+"""Servers end gracefully: nothing is lost, every handler's ``finally`` is awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from connectivity.peers import Peer, free_port
+from connectivity.service import SERVICE, Servicer, Stub, serving
+from support import ROOT, ServerProcess, server_process, wait_until
+
+import protosocket_rpc as ps
+
+PROGRAM = ROOT / "tests/connectivity/programs/serve.py"
+
+
+@asynccontextmanager
+async def program(port: int = 0, grace: float = 30.0) -> AsyncIterator[ServerProcess]:
+    async with server_process(
+        PROGRAM, str(port), str(grace), ready=r"listening on (\d+)"
+    ) as server:
+        yield server
+
+
+def target_of(server: ServerProcess) -> str:
+    return f"127.0.0.1:{server.ready[1]}"
+
+
+async def line(server: ServerProcess) -> str:
+    assert server.process.stdout is not None
+    return (await server.process.stdout.readline()).decode().strip()
+
+
+async def failure(call: Any) -> ps.AioRpcError:
+    with pytest.raises(ps.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+class Held:
+    """A handler that is held until it is released, and takes its time to clean up."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.release = asyncio.Event()
+        self.cleaned_up = False
+
+    async def __call__(self, request: bytes, context: Any) -> bytes:
+        self.started.set()
+        try:
+            await self.release.wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            self.cleaned_up = True
+        return request
+
+
+# -- in one process ------------------------------------------------------------------------------
+
+
+async def test_stop_lets_rpcs_end_within_the_grace() -> None:
+    held = Held()
+    async with serving(Unary=held) as server, ps.insecure_channel(server.target) as channel:
+        call = Stub(channel).unary(b"x")
+        await held.started.wait()
+        stopping = asyncio.ensure_future(server.server.stop(60.0))
+        await channel.wait_for_state_change(ps.ChannelConnectivity.READY)
+        assert not stopping.done()
+        held.release.set()
+        assert await call == b"x"
+        await stopping
+
+
+async def test_stop_cancels_what_is_left_and_awaits_it() -> None:
+    held = Held()
+    async with serving(Unary=held) as server, ps.insecure_channel(server.target) as channel:
+        call = Stub(channel).unary(b"x")
+        await held.started.wait()
+        await server.server.stop(0.01)
+        assert held.cleaned_up
+        error = await failure(call)
+        assert error.code() is ps.StatusCode.UNAVAILABLE
+        assert error.details() == "the server is shutting down"
+
+
+async def test_stop_without_grace_awaits_handlers_too() -> None:
+    held = Held()
+    async with serving(Unary=held) as server, ps.insecure_channel(server.target) as channel:
+        call = Stub(channel).unary(b"x")
+        await held.started.wait()
+        await server.server.stop()
+        assert held.cleaned_up
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+
+
+async def test_stop_closes_generators_of_streams() -> None:
+    closed = asyncio.Event()
+
+    async def replies(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            await asyncio.sleep(0)
+            closed.set()
+
+    async with serving(Replies=replies) as server, ps.insecure_channel(server.target) as channel:
+        call = Stub(channel).replies(b"")
+        await call.read()
+        await server.server.stop()
+        assert closed.is_set()
+        call.cancel()
+
+
+async def test_a_second_stop_cuts_the_grace_short() -> None:
+    held = Held()
+    async with serving(Unary=held) as server, ps.insecure_channel(server.target) as channel:
+        call = Stub(channel).unary(b"x")
+        await held.started.wait()
+        first = asyncio.ensure_future(server.server.stop(3600.0))
+        await asyncio.sleep(0)
+        await server.server.stop()
+        await first
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+
+
+async def test_idle_clients_do_not_hold_a_server() -> None:
+    async with serving() as server:
+        channels = [ps.insecure_channel(server.target) for _ in range(5)]
+        for channel in channels:
+            await channel.channel_ready()
+        await asyncio.wait_for(server.server.stop(3600.0), 10.0)
+        for channel in channels:
+            await channel.close()
+
+
+async def test_a_client_that_does_not_close_does_not_hold_a_server() -> None:
+    async with serving() as server:
+        host, _, port = server.target.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        peer = Peer(reader, writer)
+        peer.settings()  # so it knows what going away means
+        await wait_until(lambda: server.server._running.sessions)
+        await asyncio.wait_for(server.server.stop(3600.0), 10.0)
+        writer.close()
+        with pytest.raises(EOFError):
+            await peer.next()
+
+
+async def test_those_who_have_connected_are_told_to_go_elsewhere() -> None:
+    """A client may be connected as far as the system is concerned, and not accepted yet."""
+    async with serving() as old, serving() as new:
+        # The loop has no turn between these connections and the end of the server.
+        host, _, port = old.target.partition(":")
+        sock = socket.create_connection((host, int(port)))
+        stopping = asyncio.ensure_future(old.server.stop(3600.0))
+        sock.setblocking(False)
+        peer = Peer(*await asyncio.open_connection(sock=sock))
+        peer.settings()
+        with pytest.raises(EOFError):
+            await asyncio.wait_for(peer.next(), 10)
+        assert b"shutting down" in peer.heard
+        await stopping
+        peer.writer.close()
+        await peer.writer.wait_closed()
+        async with ps.insecure_channel(new.target) as channel:
+            assert await Stub(channel).unary(b"x") == b"x"
+
+
+async def test_serve_forever_ends_with_its_task() -> None:
+    held = Held()
+    server = ps.server()
+    server.add(Servicer(Unary=held), SERVICE)
+    port = server.add_insecure_port("127.0.0.1:0")
+    serving = asyncio.ensure_future(server.serve_forever())
+    async with ps.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = Stub(channel).unary(b"", wait_for_ready=True)
+        await held.started.wait()
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert held.cleaned_up
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+
+
+async def test_serve_forever_ends_with_stop() -> None:
+    server = ps.server()
+    server.add_insecure_port("127.0.0.1:0")
+    serving = asyncio.ensure_future(server.serve_forever())
+    await wait_until(lambda: server._running)
+    await server.stop()
+    await serving
+
+
+async def test_serve_forever_leaves_no_signal_handler() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    server = ps.server()
+    serving = asyncio.ensure_future(server.serve_forever())
+    await wait_until(lambda: server._running)
+    assert signal.getsignal(signal.SIGTERM) != before
+    await server.stop()
+    await serving
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# -- as processes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_a_server_when_its_rpcs_have_ended(number: signal.Signals) -> None:
+    async with program() as server, ps.insecure_channel(target_of(server)) as channel:
+        call = Stub(channel).unary(b"0.2")
+        await call.wait_for_connection()
+        await Stub(channel).unary(b"0")  # so the one before has arrived
+        server.process.send_signal(number)
+        assert await call == b"0.2"
+        assert await line(server) == "ended"
+        assert await server.process.wait() == 0
+
+
+async def test_a_signal_cancels_what_outlasts_the_grace() -> None:
+    async with program(grace=0.05) as server, ps.insecure_channel(target_of(server)) as channel:
+        call = Stub(channel).unary(b"hold")
+        assert await line(server) == "holding"
+        server.process.terminate()
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+        assert await line(server) == "cleaned up"
+        assert await line(server) == "ended"
+        assert await server.process.wait() == 0
+
+
+async def test_a_second_signal_forces() -> None:
+    async with program(grace=3600) as server, ps.insecure_channel(target_of(server)) as channel:
+        call = Stub(channel).unary(b"hold")
+        assert await line(server) == "holding"
+        server.process.terminate()
+        await channel.wait_for_state_change(ps.ChannelConnectivity.READY)
+        assert not call.done()
+        server.process.send_signal(signal.SIGINT)
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+        assert await line(server) == "cleaned up"
+        assert await line(server) == "ended"
+        assert await server.process.wait() == 0
+
+
+async def test_a_third_signal_has_its_usual_effect() -> None:
+    async with program(grace=3600) as server, ps.insecure_channel(target_of(server)) as channel:
+        call = Stub(channel).unary(b"stubborn")
+        assert await line(server) == "holding"
+        server.process.terminate()
+        await channel.wait_for_state_change(ps.ChannelConnectivity.READY)
+        server.process.terminate()
+        assert await line(server) == "ignored"
+        server.process.terminate()
+        assert await server.process.wait() == -signal.SIGTERM
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+
+
+async def test_run_is_a_whole_main_program() -> None:
+    source = (
+        "import protosocket_rpc as ps\n"
+        "from tests.connectivity.service import SERVICE, Servicer\n"
+        "server = ps.server()\n"
+        "server.add(Servicer(), SERVICE)\n"
+        "print('listening on', server.add_insecure_port('127.0.0.1:0'), flush=True)\n"
+        "ps.run(server)\n"
+        "print('ended', flush=True)\n"
+    )
+    async with (
+        server_process("-c", source, ready=r"listening on (\d+)") as server,
+        ps.insecure_channel(target_of(server)) as channel,
+    ):
+        assert await Stub(channel).unary(b"x", wait_for_ready=True) == b"x"
+        server.process.send_signal(signal.SIGINT)
+        assert await line(server) == "ended"
+        assert await server.process.wait() == 0
+
+
+# -- a rolling restart ---------------------------------------------------------------------------
+
+
+class Load:
+    """Calls of all four kinds, as many at a time as wanted, without a pause."""
+
+    def __init__(self, channel: ps.Channel) -> None:
+        self._stub = Stub(channel)
+        self._running = True
+        self.calls: Counter[str] = Counter()
+
+    async def run(self, workers: int) -> None:
+        kinds = [self._unary, self._replies, self._requests, self._both]
+        await asyncio.gather(*(self._work(kinds[n % len(kinds)]) for n in range(workers)))
+
+    def stop(self) -> None:
+        self._running = False
+
+    async def _work(self, kind: Any) -> None:
+        while self._running:
+            await kind()
+            self.calls[kind.__name__] += 1
+
+    async def _unary(self) -> None:
+        assert await self._stub.unary(b"0.001") == b"0.001"
+
+    async def _replies(self) -> None:
+        assert [reply async for reply in self._stub.replies(b"0.001")] == [b"0.001"] * 3
+
+    async def _requests(self) -> None:
+        assert await self._stub.requests([b"a", b"b", b"c"]) == b"abc"
+
+    async def _both(self) -> None:
+        call = self._stub.both()
+        for number in range(3):
+            await call.write(b"%d" % number)
+            assert await call.read() == b"%d" % number
+        await call.done_writing()
+        assert await call.read() is ps.EOF
+
+
+@pytest.mark.timeout(120)
+async def test_a_rolling_restart_loses_no_call() -> None:
+    """Two servers, restarted in turn under load: the client sees no error at all."""
+    ports = [free_port(), free_port()]
+    target = ",".join(f"127.0.0.1:{port}" for port in ports)
+    often = ps.ClientConnectivity(first_backoff=0.02, longest_backoff=0.1)
+    rounds = 2
+
+    async with ps.insecure_channel(target, connectivity=often) as channel:
+        load = Load(channel)
+        ready = channel.connector
+        turns = [asyncio.Event() for _ in range(rounds * len(ports))]
+
+        async def keep_up(index: int) -> None:
+            """One server, ended and started again each time that it is its turn."""
+            for turn in [*turns[index :: len(ports)], None]:
+                async with program(ports[index]) as server:
+                    if turn is None:
+                        await finished.wait()
+                        return
+                    await turn.wait()
+                    server.process.terminate()
+                    await server.process.wait()
+                    assert server.process.returncode == 0
+
+        finished = asyncio.Event()
+        servers = [asyncio.ensure_future(keep_up(index)) for index in range(len(ports))]
+        await channel.channel_ready()
+        working = asyncio.ensure_future(load.run(16))
+        for turn in turns:
+            before = load.calls.total()
+            await wait_until(lambda: working.done() or len(ready().ready) == len(ports))
+            await wait_until(lambda b=before: working.done() or load.calls.total() > b + 100)
+            turn.set()
+            await wait_until(lambda: working.done() or len(ready().ready) == 1)
+        await wait_until(lambda: working.done() or len(ready().ready) == len(ports))
+        load.stop()
+        await working  # no error at all
+        assert set(load.calls) == {"_unary", "_replies", "_requests", "_both"}
+        finished.set()
+        await asyncio.gather(*servers)
