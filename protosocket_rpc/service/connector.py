@@ -300,6 +300,7 @@ class Connector:
     def _resolve_again(self) -> None:
         self._resolve_timer = None
         if self.ready:  # nobody needs to know otherwise
+            self._resolve_at = self.loop.time()
             self._resolve_soon()
 
     def on_failure(self, peer_name: str, error: Exception) -> None:

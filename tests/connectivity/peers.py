@@ -17,6 +17,7 @@ from protosocket_rpc.wire.frame import (
     encode_body_frame,
     encode_frame,
     go_away_field,
+    pong_field,
     settings_field,
 )
 
@@ -31,21 +32,34 @@ class Peer:
         self._data = b""
         self._frames: list[Frame] = []
         self.heard = b""
+        self.control: list[Frame] = []
 
     async def next(self) -> Frame:
         """The next frame that is not about the connection itself."""
-        while True:
-            while not self._frames:
-                data = await self.reader.read(1 << 16)
-                if not data:
-                    raise EOFError
-                self.heard += data
-                self._data += data
-                end = self._codec.decode(self._data, self._frames)
-                self._data = self._data[end:]
-            frame = self._frames.pop(0)
-            if frame.id:
-                return frame
+        while not self._frames:
+            if not await self.read():
+                raise EOFError
+        return self._frames.pop(0)
+
+    async def read(self) -> bool:
+        """Take in what arrives. False at the end."""
+        data = await self.reader.read(1 << 16)
+        self.heard += data
+        self._data += data
+        frames: list[Frame] = []
+        end = self._codec.decode(self._data, frames)
+        self._data = self._data[end:]
+        for frame in frames:
+            (self._frames if frame.id else self.control).append(frame)
+        return bool(data)
+
+    async def read_all(self) -> None:
+        """Take in all that arrives until the client closes."""
+        while await self.read():
+            pass
+
+    def pong(self, token: int | None) -> None:
+        self.writer.write(encode_frame(0, END, pong_field(token or 0)))
 
     def settings(self) -> None:
         settings = Settings()

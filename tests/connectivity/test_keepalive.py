@@ -1,0 +1,233 @@
+"""A peer that has gone silent is found within a set time; one that is only quiet is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from connectivity.peers import Peer, listening
+from connectivity.service import Stub, serving
+from support import ROOT, ServerProcess, server_process, wait_until
+
+import protosocket_rpc as ps
+from protosocket_rpc.wire.frame import Frame
+
+PROGRAM = ROOT / "tests/connectivity/programs/freeze.py"
+QUICK = ps.ClientConnectivity(keepalive_interval=0.02, keepalive_timeout=0.02)
+QUICK_SERVER = ps.ServerConnectivity(keepalive_interval=0.02, keepalive_timeout=0.02)
+# Seconds; as long as several intervals and timeouts.
+A_WHILE = 0.09
+
+
+@asynccontextmanager
+async def program(*arguments: str) -> AsyncIterator[ServerProcess]:
+    async with server_process(PROGRAM, *arguments, ready=r"ready (\d+)") as process:
+        try:
+            yield process
+        finally:
+            if process.process.returncode is None:
+                process.process.send_signal(signal.SIGCONT)
+
+
+async def failure(call: Any) -> ps.AioRpcError:
+    with pytest.raises(ps.AioRpcError) as caught:
+        await call
+    return caught.value
+
+
+def pings(frames: list[Frame]) -> int:
+    return sum(frame.ping is not None for frame in frames)
+
+
+async def test_a_server_that_stops_answering_is_found() -> None:
+    keepalive = ps.ClientConnectivity(keepalive_interval=0.2, keepalive_timeout=0.2)
+    async with program("server") as server:
+        target = f"127.0.0.1:{server.ready[1]}"
+        async with ps.insecure_channel(target, connectivity=keepalive) as channel:
+            call = Stub(channel).unary(b"hold")
+            await Stub(channel).unary(b"x")
+            server.process.send_signal(signal.SIGSTOP)
+            begin = time.monotonic()
+            error = await failure(call)
+            # The interval, the timeout, and a visit before and after each.
+            assert time.monotonic() - begin < 2.0
+            assert error.code() is ps.StatusCode.UNAVAILABLE
+            assert "the server has not answered a ping within 0.2 s" in str(error.__cause__)
+
+
+async def test_a_client_that_stops_answering_is_found() -> None:
+    connectivity = ps.ServerConnectivity(keepalive_interval=0.2, keepalive_timeout=0.2)
+    ended = asyncio.Event()
+
+    async def hold(request: bytes, context: Any) -> bytes:
+        if request != b"hold":
+            return request
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return b""
+
+    async with (
+        serving(options={"connectivity": connectivity}, Unary=hold) as server,
+        program("client", server.target) as client,
+    ):
+        client.process.send_signal(signal.SIGSTOP)
+        await ended.wait()  # the handler is told, as by any other loss
+        await wait_until(lambda: not server.server._running.sessions)
+        client.process.kill()
+        await client.process.wait()
+
+
+async def test_a_quiet_peer_is_asked_and_kept() -> None:
+    """Both sides at once, for many intervals: nobody is punished for asking or for silence."""
+    async with (
+        serving(options={"connectivity": QUICK_SERVER}) as server,
+        ps.insecure_channel(server.target, connectivity=QUICK) as channel,
+    ):
+        stub = Stub(channel)
+        await stub.unary(b"")
+        session = channel.connector().session
+        await asyncio.sleep(A_WHILE)
+        assert await stub.unary(b"x") == b"x"
+        assert channel.connector().session is session
+
+
+async def test_an_answer_keeps_the_connection() -> None:
+    async with (
+        listening() as peers,
+        ps.insecure_channel(peers.target, connectivity=QUICK) as channel,
+    ):
+        call = Stub(channel).unary(b"")
+        peer = await peers.accept()
+        peer.settings()
+        opening = await peer.next()
+        for number in range(5):
+            while pings(peer.control) == number:
+                await peer.read()
+            peer.pong(peer.control[-1].ping)
+        peer.reply(opening.id, b"late")
+        assert await call == b"late"
+
+
+async def test_a_peer_without_settings_is_never_asked() -> None:
+    async with (
+        listening() as peers,
+        ps.insecure_channel(peers.target, connectivity=QUICK) as channel,
+    ):
+        call = Stub(channel).unary(b"")
+        peer = await peers.accept()
+        opening = await peer.next()
+        await asyncio.sleep(A_WHILE)
+        peer.reply(opening.id, b"late")
+        assert await call == b"late"
+        await channel.close()
+        await peer.read_all()
+        assert pings(peer.control) == 0
+
+
+async def test_a_peer_that_talks_is_not_asked() -> None:
+    async with (
+        listening() as peers,
+        ps.insecure_channel(peers.target, connectivity=QUICK) as channel,
+    ):
+        call = Stub(channel).replies(b"")
+        peer = await peers.accept()
+        peer.settings()
+        opening = await peer.next()
+        for _ in range(30):
+            peer.reply(opening.id, b"x")
+            await asyncio.sleep(0.004)
+        assert await call.read() == b"x"
+        await channel.close()
+        await peer.read_all()
+        assert pings(peer.control) == 0
+
+
+async def test_a_silent_peer_is_asked_once_at_a_time() -> None:
+    keepalive = ps.ClientConnectivity(keepalive_interval=0.05, keepalive_timeout=0.5)
+    async with (
+        listening() as peers,
+        ps.insecure_channel(peers.target, connectivity=keepalive) as channel,
+    ):
+        call = Stub(channel).unary(b"")
+        peer = await peers.accept()
+        peer.settings()
+        await failure(call)
+        await peer.read_all()
+        assert pings(peer.control) == 1
+
+
+async def test_keepalive_can_be_switched_off() -> None:
+    off = ps.ClientConnectivity(keepalive_interval=None)
+    async with listening() as peers, ps.insecure_channel(peers.target, connectivity=off) as channel:
+        call = Stub(channel).unary(b"")
+        peer = await peers.accept()
+        peer.settings()
+        opening = await peer.next()
+        await asyncio.sleep(A_WHILE)
+        peer.reply(opening.id, b"")
+        await call
+        assert pings(peer.control) == 0
+
+
+async def test_a_loop_that_was_busy_does_not_judge() -> None:
+    """Answers that lie unread because this side was busy are no silence."""
+    async with (
+        serving(options={"connectivity": QUICK_SERVER}) as server,
+        ps.insecure_channel(server.target, connectivity=QUICK) as channel,
+    ):
+        stub = Stub(channel)
+        await stub.unary(b"")
+        session = channel.connector().session
+        for _ in range(3):
+            time.sleep(A_WHILE)  # noqa: ASYNC251  # the point
+            assert await stub.unary(b"x") == b"x"
+            await asyncio.sleep(0.03)  # long enough to ask
+        assert channel.connector().session is session
+
+
+async def test_one_timer_for_all_connections() -> None:
+    """However many connections: their channel has one timer, and their server has one."""
+    connections = 20
+    loop = asyncio.get_running_loop()
+    made: list[Any] = []
+    call_at = loop.call_at
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        made.append(args)
+        return call_at(*args, **kwargs)
+
+    async with (
+        serving(options={"connectivity": QUICK_SERVER}) as server,
+        ps.insecure_channel(server.target, connections=connections, connectivity=QUICK) as channel,
+    ):
+        await Stub(channel).unary(b"")
+        await wait_until(lambda: len(channel.connector().ready) == connections)
+        loop.call_at = counting  # type: ignore[method-assign]  # to count
+        begin = loop.time()
+        await asyncio.sleep(A_WHILE)
+        periods = (loop.time() - begin) / 0.01 + 1
+        loop.call_at = call_at  # type: ignore[method-assign]  # and no longer
+        assert 2 <= len(made) <= 2 * periods + 2
+
+
+@pytest.mark.parametrize("name", ["keepalive_interval", "keepalive_timeout", "connect_timeout"])
+def test_times_are_above_zero(name: str) -> None:
+    with pytest.raises(ValueError, match=f"ClientConnectivity.{name} must be above 0, not -1"):
+        ps.ClientConnectivity(**{name: -1})
+
+
+async def test_grpc_options() -> None:
+    options = [("grpc.keepalive_time_ms", 50), ("grpc.keepalive_timeout_ms", 50)]
+    async with listening() as peers, ps.insecure_channel(peers.target, options) as channel:
+        call = Stub(channel).unary(b"")
+        peer: Peer = await peers.accept()
+        peer.settings()
+        error = await failure(call)
+        assert "has not answered a ping within 0.05 s" in str(error.__cause__)
