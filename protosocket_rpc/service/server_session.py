@@ -60,18 +60,14 @@ class ServerSession(ServiceSession):
                 # An RPC that has ended, or never was: nobody is to hang on it.
                 self.tell(encode_frame(id, CANCEL, b""))
             elif self.draining:
-                self._refuse(id)
+                # A client that has heard of it has tried elsewhere already, and ignores this.
+                self.answer_error(id, UNAVAILABLE, "the server is going away")
             else:
                 if id > self.last_id:
                     self.last_id = id
                 self.accept(message)
         elif message.code == OVERSIZED:
             self.answer_error(message.id, RESOURCE_EXHAUSTED, self.too_large(message.announced))
-
-    def _refuse(self, id: int) -> None:
-        """Answer an RPC that came after this side had said that it takes no more."""
-        if self.peer is None:  # a peer that knows of going away tries again of itself
-            self.answer_error(id, UNAVAILABLE, "the server is going away")
 
     def answer_error(self, id: int, code: int, message: str) -> None:
         """End an RPC with a status, whichever kind it is: END follows, for a stream's sake."""

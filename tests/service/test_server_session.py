@@ -12,6 +12,7 @@ from protosocket_rpc.errors import OutputQueueFull, ProtocolError
 from protosocket_rpc.rpc.message import NORMAL
 from protosocket_rpc.service.limits import RpcLimits, too_large
 from protosocket_rpc.service.session import FRAGMENT
+from protosocket_rpc.wire.frame import Settings
 
 KINDS = ("UU", "US", "SU", "SS")
 LIMITS = RpcLimits(stream_window=1000, max_receive_message_size=2000, max_metadata_size=100)
@@ -413,23 +414,16 @@ def test_going_away_says_which_rpcs_were_taken() -> None:
     assert server.sent() == [F(0, END, go_away=(5, "restarting"))]
 
 
-def test_what_comes_after_is_the_business_of_a_client_that_knows() -> None:
-    server = Server(LIMITS, peer_settings())
-    server.accepts("SU")
+@pytest.mark.parametrize("peer", [None, peer_settings()], ids=["no settings", "settings"])
+@pytest.mark.parametrize("id", [2, 6], ids=["counted as taken", "not counted"])
+def test_what_comes_after_is_refused(peer: Settings | None, id: int) -> None:
+    server = Server(LIMITS, peer)
+    server.accepts("SU", id=5)
     server.session.go_away("")
     server.sent()
-    server.receives(F(2, method="/test/UU", body=b"x"))
-    assert server.sent() == []
+    server.receives(F(id, method="/test/UU", body=b"x"))
+    assert server.sent() == [F(id, status=(14, "the server is going away")), F(id, END)]
     assert len(server.session.accepted) == 1
-
-
-def test_and_is_refused_for_one_that_does_not() -> None:
-    server = Server(LIMITS)
-    server.accepts("SU")
-    server.session.go_away("")
-    server.sent()
-    server.receives(F(2, method="/test/UU", body=b"x"))
-    assert server.sent() == [F(2, status=(14, "the server is going away")), F(2, END)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
