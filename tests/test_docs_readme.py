@@ -56,10 +56,11 @@ def test_hello_world_runs(tmp_path: Path) -> None:
                     continue
             done = subprocess.run([*python, "client.py"], cwd=tmp_path, stdout=subprocess.PIPE)
         finally:
-            server.kill()
+            server.terminate()
     command, said = block("Start `python server.py`").splitlines()
     assert command == "$ python client.py"
     assert done.stdout.decode() == said + "\n"
+    assert server.returncode == 0
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)]+)\)", README))

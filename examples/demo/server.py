@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import math
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -148,13 +147,9 @@ async def main(address: str) -> None:
     server = protosocket_rpc.server()
     server.add(Observatory())
     port = server.add_insecure_port(address)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with server:
-        print(f"serving on port {port} ({loop.NAME})", flush=True)
-        await stop.wait()
-        await server.stop(grace=5)
+    await server.start()
+    print(f"serving on port {port} ({loop.NAME})", flush=True)
+    await server.serve_forever(grace=5)
 
 
 if __name__ == "__main__":
