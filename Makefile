@@ -21,12 +21,12 @@ demo: $(VENV)/.ready
 test: lint test-others
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-others: $(VENV)/.ready
+test-others: $(VENV)/.ready-dev
 	TOX_SKIP_ENV=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
 		$(BIN)/tox run-parallel --parallel-no-spinner
 
@@ -36,7 +36,7 @@ bench: $(VENV)/.ready-bench
 bench-quick: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks quick
 
-format: $(VENV)/.ready
+format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -48,11 +48,11 @@ $(VENV)/.ready: pyproject.toml
 		exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -qq --editable ".[codegen,msgpack]" --group dev
+	$(BIN)/python -m pip install -qq --editable ".[codegen,msgpack]"
 	@touch $@
 
-$(VENV)/.ready-bench: $(VENV)/.ready
-	$(BIN)/python -m pip install -qq --group bench
+$(VENV)/.ready-%: $(VENV)/.ready
+	$(BIN)/python -m pip install -qq --group $*
 	@touch $@
 
 clean:
