@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
 from benchmarks import report
 from benchmarks.peer import Peer
-from benchmarks.peers import BASELINE, FLOOR, PEERS
+from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
 from benchmarks.results import Results
 from benchmarks.run import Plan, Runner, say
-from benchmarks.targets import COMPILED, PURE
 from benchmarks.workloads import FULL, QUICK, Workload
 
 _RESULTS = Path(__file__).parent / "results"
@@ -58,19 +56,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _quick(options: argparse.Namespace) -> None:
     """Of protosocket, the build that is active in this interpreter."""
-    names = (_active_build(), BASELINE, FLOOR)
+    names = (active_build(), BASELINE, FLOOR)
     peers = [peer for peer in PEERS if peer.name in names]
     workloads = _selected(QUICK, options.only)
     plan = Plan(workloads, options.rounds, options.minutes, open_loop=False, costs=False, here=True)
     _write(Runner(plan, peers, say).run(), options.out or _RESULTS / "quick.json")
-
-
-def _active_build() -> str:
-    try:
-        build_info = importlib.import_module("protosocket_rpc").build_info
-    except (ImportError, AttributeError):
-        return PURE
-    return COMPILED if build_info().compiled else PURE
 
 
 def _full(options: argparse.Namespace) -> None:

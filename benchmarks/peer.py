@@ -63,6 +63,10 @@ class PythonPeer(Peer):
     peer's interpreter, `{here}` that of the running one."""
     settings: tuple[tuple[str, str], ...] = ()
     """Environment variables of its installation and its processes."""
+    condition: str = "True"
+    """What must hold once it is imported, as an expression..."""
+    otherwise: str = ""
+    """... and what to say if it does not."""
 
     def prepare(self, here: bool) -> Ready:
         """With `here` the running interpreter is used, which must have the requirements."""
@@ -80,7 +84,8 @@ class PythonPeer(Peer):
         path = [str(_only_benchmarks()), *([str(stubs)] if stubs else [])]
         environment = {**dict(self.settings), "PYTHONPATH": os.pathsep.join(path)}
         imports = [str(python), "-c", f"import {self.imports}"]
-        run(imports, environment)
+        if run([*imports[:-1], f"{imports[-1]}\nprint({self.condition})"], environment) != "True\n":
+            raise UnavailableError(self.otherwise)
         command = [str(python), "-m"]
         return Ready(
             server=[*command, "benchmarks.server", self.module],
@@ -127,7 +132,7 @@ class PythonPeer(Peer):
         lines = run([str(python), "-c", script, *named]).splitlines()
         versions: dict[str, str] = dict(line.split(" ", 1) for line in lines)
         if "missing" in versions:
-            raise UnavailableError(f"{versions['missing']} is not installed in {python}")
+            raise UnavailableError(f"{versions['missing']} is not installed")
         return versions
 
 
@@ -202,11 +207,11 @@ def run(
             timeout=_INSTALL_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{command[0]}: {error}") from error
+        raise UnavailableError(f"{Path(command[0]).name}: {error}") from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         errors = [line for line in said if "rror" in line] or said or ["failed silently"]
-        raise UnavailableError(f"{' '.join(command[:4])} ...: {errors[-1].strip()[:300]}")
+        raise UnavailableError(f"{Path(command[0]).name}: {errors[-1].strip()[:300]}")
     return done.stdout
 
 

@@ -36,7 +36,7 @@ def draw(results: Results, directory: Path) -> list[Path]:
             }
             for line in figure(axes, values):
                 axes.plot(*line, label=peer, linewidth=1.4, markersize=4, **style)
-        if axes.lines:
+        if axes.get_legend_handles_labels()[0]:
             axes.grid(alpha=0.3, which="both", linewidth=0.5)
             axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
             canvas.savefig(directory / name, dpi=110)

@@ -18,7 +18,7 @@ from benchmarks import load, peer, report, targets, wide
 from benchmarks.histogram import Histogram, bounds, bucket_of
 from benchmarks.load import Result, Unary, WrongReplyError, due_calls
 from benchmarks.open_loop import highest_rate
-from benchmarks.peers import BASELINE, FLOOR, PEERS
+from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
 from benchmarks.results import Measurement, PeerResults, Results, Round, Step, ratio
 from benchmarks.run import Plan, Runner
 from benchmarks.work import Endpoint, Work
@@ -273,7 +273,7 @@ def test_idle_opens_connections_between_the_events() -> None:
 
 def test_a_run_measures_real_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "WORKSPACE", tmp_path)
-    names = [targets.PURE, BASELINE, FLOOR]
+    names = [active_build(), BASELINE, FLOOR]
     workloads = [w for w in FULL if w.name in ("unary 11 B, C=16", "server stream 16 B, 1 at once")]
     plan = Plan(workloads, rounds=1, minutes=0.01, open_loop=False, costs=False, here=True)
     said: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 
 from benchmarks.peer import NativePeer, Peer, PythonPeer
@@ -11,18 +12,22 @@ from benchmarks.workloads import SETUPS, STREAMS, UNARY
 BASELINE = "grpc.aio"
 FLOOR = "uvloop echo"
 
+_IS_PURE = "protosocket_rpc.wire.frame.__file__.endswith('.py')"
+
 _PROTOSOCKET = PythonPeer(
     COMPILED,
     UNARY | STREAMS | SETUPS,
     module="protosocket",
     requirements=(".", "protobuf", "uvloop"),
-    imports="protosocket_rpc",
+    imports="protosocket_rpc, protosocket_rpc.wire.frame",
     protoc=(
         "--python_out={out}",
         "--plugin=protoc-gen-protosocket={here}/protoc-gen-protosocket",
         "--protosocket_out={out}",
         "--protosocket_opt=imports=absolute",
     ),
+    condition=f"not {_IS_PURE}",
+    otherwise="its accelerator was not built",
 )
 
 _CONNECT = PythonPeer(
@@ -42,7 +47,13 @@ _CONNECT = PythonPeer(
 
 PEERS: list[Peer] = [
     _PROTOSOCKET,
-    replace(_PROTOSOCKET, name=PURE, settings=(("PROTOSOCKET_PURE", "1"),)),
+    replace(
+        _PROTOSOCKET,
+        name=PURE,
+        settings=(("PROTOSOCKET_PURE", "1"),),
+        condition=_IS_PURE,
+        otherwise="its accelerator was built although it should not be",
+    ),
     PythonPeer(
         "grpc.aio",
         UNARY | STREAMS | SETUPS,
@@ -119,3 +130,11 @@ PEERS: list[Peer] = [
         commands=("make", "cc"),
     ),
 ]
+
+
+def active_build() -> str:
+    """The name of the protosocket peer that the running interpreter has. ImportError without."""
+    frame = importlib.util.find_spec("protosocket_rpc.wire.frame")
+    if frame is None or frame.origin is None:
+        raise ImportError("protosocket_rpc is not installed")
+    return PURE if frame.origin.endswith(".py") else COMPILED
