@@ -161,6 +161,32 @@ async def test_handlers_start_in_the_order_and_turn_of_their_arrival() -> None:
         assert [note.text for note in peer.heard] == started
 
 
+async def test_a_handler_starts_before_the_next_message_is_looked_at() -> None:
+    started: list[str] = []
+    when: list[tuple[str, list[str]]] = []
+
+    async def answer(note: Note) -> Note:
+        started.append(note.text)
+        await asyncio.Event().wait()
+        return note
+
+    async with serving(answer) as server, peer_of(server) as peer:
+        await wait_until(lambda: server.sessions)
+        session = server.sessions[0]
+        dispatch = session.on_messages
+
+        def on_messages(messages: list[object]) -> None:
+            when.append(("before", list(started)))
+            dispatch(messages)
+            when.append(("after", list(started)))
+
+        session.on_messages = on_messages
+        peer.say("a", id=1)
+        peer.say("b", id=2)
+        await wait_until(lambda: len(started) == 2)
+        assert when == [("before", []), ("after", ["a", "b"])]
+
+
 async def test_handlers_have_their_own_context_variables() -> None:
     current: ContextVar[str] = ContextVar("current", default="none")
     seen: list[str] = []
