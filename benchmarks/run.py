@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import certificates
 from benchmarks.open_loop import P999_LIMIT_MS, highest_rate, step_of
@@ -25,7 +26,7 @@ _STEPS_EXPECTED = 11
 _REPEATS = 5
 _OVERHEAD_SECONDS = 0.3
 _SESSION_SECONDS = 1.2
-_COSTS_SECONDS = 9.0
+_WARM_UP = 0.25  # of the measured time
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,24 @@ class Plan:
     costs: bool
     here: bool
     """Run Python peers in this interpreter instead of one of their own."""
+
+
+class Session(NamedTuple):
+    """What is done with one server and one client process."""
+
+    peer: Peer
+    setup: Setup
+    workloads: list[Workload]
+    open_loop: bool
+
+    def __str__(self) -> str:
+        return f"{self.setup.name} {self.peer.name}"
+
+    def estimate(self, seconds: float) -> float:
+        """How long it will take, about, with so many seconds for each workload."""
+        steps = _STEPS_EXPECTED * (_STEP_SECONDS + _OVERHEAD_SECONDS) if self.open_loop else 0.0
+        each = seconds * (1 + _WARM_UP) + _OVERHEAD_SECONDS
+        return _SESSION_SECONDS + steps + each * sum(w.stretch for w in self.workloads)
 
 
 class Runner:
@@ -90,58 +109,43 @@ class Runner:
             self._say(f"ready: {peer.name} ({versions}) in {took:.1f} s")
 
     def _measure(self) -> None:
-        setups = list(dict.fromkeys(workload.setup for workload in self._plan.workloads))
+        end = time.monotonic() + self._plan.minutes * 60
         peers = [peer for peer in self._peers if peer.name in self._ready]
-        sessions = [
-            (peer, setup, todo)
-            for setup in setups
-            for peer in peers
-            if (todo := self._todo(peer, setup))
-        ]
-        units = sum(w.stretch for _, _, todo in sessions for w in todo)
-        steps = _STEPS_EXPECTED * sum("open" in peer.supports for peer in peers)
-        fixed = len(sessions) * _SESSION_SECONDS + units * _OVERHEAD_SECONDS
-        if self._plan.open_loop:
-            fixed += steps * (_STEP_SECONDS + _OVERHEAD_SECONDS)
-        costs = _COSTS_SECONDS * len(peers) if self._plan.costs else 0.0
-        budget = self._plan.minutes * 60
-        seconds = _within(((budget - costs) / self._plan.rounds - fixed) / units / 1.25)
-        end = time.monotonic() + budget
         if self._plan.costs:
             for peer in peers:
                 self._say(f"costs of {peer.name}")
                 self._costs(peer)
-        clock = Clock(end, self._plan.rounds * sum(self._weight(*s) for s in sessions))
-        for number in range(self._plan.rounds):
+        sessions = self._sessions(peers)
+        fixed = sum(session.estimate(0.0) for session in sessions)
+        slope = sum(session.estimate(1.0) for session in sessions) - fixed or 1.0
+        clock = Clock(end, self._plan.rounds * (fixed + slope))
+        for number in range(self._plan.rounds if sessions else 0):
             begin = time.monotonic()
-            turn = number % max(1, len(sessions))
-            for peer, setup, todo in _by_setup(sessions, turn):
-                what = f"round {number + 1}/{self._plan.rounds} {_name(setup)} {peer.name}"
-                self._say(f"{clock} {what}: {len(todo)} x {seconds:.2f} s")
-                self._session(peer, setup, todo, seconds)
-                clock.done += self._weight(peer, setup, todo)
+            seconds = _within((clock.left() / (self._plan.rounds - number) - fixed) / slope)
             self.results.settings.setdefault("seconds", []).append(seconds)
-            left = self._plan.rounds - number - 1
-            if left:
-                spare = clock.left() / left - (time.monotonic() - begin)
-                seconds = _within(seconds + spare / units / 1.25)
+            for session in _in_turn(sessions, number):
+                what = f"round {number + 1}/{self._plan.rounds} {session}"
+                self._say(f"{clock} {what}: {len(session.workloads)} x {seconds:.2f} s")
+                self._run_session(session, seconds)
+                clock.done += session.estimate(1.0)
+            fixed = time.monotonic() - begin - slope * seconds  # now it is known
 
-    def _todo(self, peer: Peer, setup: Setup) -> list[Workload]:
-        return [w for w in self._plan.workloads if w.setup == setup and w.needs <= peer.supports]
+    def _sessions(self, peers: Sequence[Peer]) -> list[Session]:
+        plan = self._plan
+        sessions = []
+        for setup in dict.fromkeys([Setup(), *(workload.setup for workload in plan.workloads)]):
+            for peer in peers:
+                todo = [w for w in plan.workloads if w.setup == setup and w.needs <= peer.supports]
+                open_loop = plan.open_loop and setup == Setup() and "open" in peer.supports
+                if todo or open_loop:
+                    sessions.append(Session(peer, setup, todo, open_loop))
+        return sessions
 
-    def _weight(self, peer: Peer, setup: Setup, todo: Sequence[Workload]) -> float:
-        """The share of a session in the time of a round."""
-        steps = _STEPS_EXPECTED if self._does_open_loop(peer, setup) else 0
-        return 1 + steps + sum(workload.stretch for workload in todo)
-
-    def _does_open_loop(self, peer: Peer, setup: Setup) -> bool:
-        return self._plan.open_loop and setup == Setup() and "open" in peer.supports
-
-    def _session(self, peer: Peer, setup: Setup, todo: Sequence[Workload], seconds: float) -> None:
-        """All workloads of one setup on one peer; a process that failed is started again."""
+    def _run_session(self, session: Session, seconds: float) -> None:
+        """Its processes are started again when one has failed."""
+        peer, setup, todo, open_loop = session
         result = self.results.peers[peer.name]
         left = list(todo)
-        open_loop = self._does_open_loop(peer, setup)
         while left or open_loop:
             workload = None
             try:
@@ -149,7 +153,7 @@ class Runner:
                     while left:
                         workload = left.pop(0)
                         length = seconds * workload.stretch
-                        warmup = 0.0 if workload.heavy else seconds / 4
+                        warmup = 0.0 if workload.heavy else seconds * _WARM_UP
                         work = replace(workload.work, seconds=length, warmup=warmup)
                         result.measurement(workload.name).add(driver.measure(work, server))
                     workload = None
@@ -157,7 +161,7 @@ class Runner:
                         open_loop = False
                         self._open_loop(peer.name, driver, server)
             except PeerFailedError as error:
-                name = workload.name if workload else f"open loop or start, {_name(setup)}"
+                name = workload.name if workload else f"open loop or start, {setup.name}"
                 self._say(f"failed: {peer.name}: {name}: {error}")
                 if workload is None:
                     result.open_loop.errors.append(f"{name}: {error}")
@@ -274,21 +278,12 @@ class Clock:
         return f"[{share:4.0%}, {max(0.0, left) / 60:4.1f} min left]"
 
 
-def _by_setup(
-    sessions: Sequence[tuple[Peer, Setup, list[Workload]]], turn: int
-) -> Iterator[tuple[Peer, Setup, list[Workload]]]:
+def _in_turn(sessions: Sequence[Session], number: int) -> Iterator[Session]:
     """Setup by setup; within one, each round begins with another peer."""
-    for setup in dict.fromkeys(setup for _, setup, _ in sessions):
-        group = [session for session in sessions if session[1] == setup]
-        start = turn % len(group)
+    for setup in dict.fromkeys(session.setup for session in sessions):
+        group = [session for session in sessions if session.setup == setup]
+        start = number % len(group)
         yield from group[start:] + group[:start]
-
-
-def _name(setup: Setup) -> str:
-    extras = [f"{setup.interceptor} interceptor"] if setup.interceptor else []
-    extras += ["500 methods"] if setup.wide else []
-    extras += ["busy polling"] if setup.busy_poll else []
-    return "+".join([setup.transport, *extras])
 
 
 def _within(seconds: float) -> float:

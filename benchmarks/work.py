@@ -76,6 +76,13 @@ class Setup(NamedTuple):
     """Serve 50 more services of 10 methods each; clients call the last method of the last one."""
     busy_poll: bool = False
 
+    @property
+    def name(self) -> str:
+        extras = [f"{self.interceptor} interceptor"] if self.interceptor else []
+        extras += ["500 methods"] if self.wide else []
+        extras += ["busy polling"] if self.busy_poll else []
+        return "+".join([self.transport, *extras])
+
 
 @dataclass(frozen=True)
 class Endpoint:
