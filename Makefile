@@ -43,7 +43,7 @@ format: $(VENV)/.ready-dev
 $(VENV)/.ready: pyproject.toml
 	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { \
 		echo "Python 3.10 or later is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; \
 		exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
