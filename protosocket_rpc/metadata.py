@@ -85,11 +85,7 @@ class Metadata(Collection[Metadatum]):
 
     def __setitem__(self, key: str, value: MetadataValue) -> None:
         """Replace the first value of a key."""
-        values = self._values.get(key)
-        if values:
-            values[0] = value
-        else:
-            self._values[key] = [value]
+        self._values[key] = [value, *self.get_all(key)[1:]]
 
     def __delitem__(self, key: str) -> None:
         """Remove the first value of a key."""

@@ -312,7 +312,7 @@ class Call(ClientRpc):
             metadata_from_wire(self.initial_metadata_pairs),
             metadata_from_wire(self.trailers),
             self._details,
-            self.debug_error_string(),
+            explain(self._connector, self, self._method.path, self._outcome, self._cause),
             details,
         )
         error.__cause__ = cause
@@ -450,7 +450,7 @@ class Call(ClientRpc):
         if self.finished:
             raise self._ended_error()
         if self._writing_done:
-            raise UsageError('RPC is half closed after calling "done_writing".')
+            raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
         method = self._method
         body = method.serialize_request(request)
         limit = method.max_request_size
@@ -600,7 +600,8 @@ class StreamUnaryCall(ReplyCall[Request, Reply]):
 
         Raises:
             AioRpcError: the RPC has ended.
-            UsageError: the requests come from an iterator, or are complete.
+            UsageError: the requests come from an iterator.
+            asyncio.InvalidStateError: the requests are complete.
         """
         if self.iterates:
             raise UsageError("the requests of this call come from an iterator")

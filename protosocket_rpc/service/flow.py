@@ -200,6 +200,11 @@ class ReceiveHalf:
         """True while fragments of a message lie here and its last one does not."""
         return self._fragments is not None
 
+    @property
+    def unread(self) -> bool:
+        """True while messages lie here."""
+        return bool(self._messages)
+
     def store(self, message: bytes) -> None:
         """Hold a message until `take`."""
         size = self._size or 1

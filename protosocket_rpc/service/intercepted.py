@@ -226,7 +226,8 @@ class _WithRequests(InterceptedCall):
 
         Raises:
             AioRpcError: the RPC has ended.
-            UsageError: the requests come from an iterator, or are complete.
+            UsageError: the requests come from an iterator.
+            asyncio.InvalidStateError: the requests are complete.
         """
         await self._put(request)
 
@@ -241,7 +242,7 @@ class _WithRequests(InterceptedCall):
         if written is None:
             raise UsageError("the requests of this call come from an iterator")
         if self._half_closed:
-            raise UsageError('RPC is half closed after calling "done_writing".')
+            raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
         if not self.done():
             written.put_nowait(request)
             taken = asyncio.ensure_future(written.join())

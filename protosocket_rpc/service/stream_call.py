@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.metadata import Metadata
-from protosocket_rpc.service.call import Call, caught
+from protosocket_rpc.service.call import LOCALLY_CANCELLED, Call, caught
 from protosocket_rpc.service.context import EOF
 from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.flow import MessageRefused
@@ -48,6 +48,21 @@ class ReplyStream(Call):
     def _on_done(self) -> None:
         super()._on_done()
         self.on_readable()
+
+    def cancel(self) -> bool:
+        """Cancel the RPC, and drop what was not read. False if it has ended, and all was read."""
+        receive = self.receive
+        if self.finished and receive is not None and receive.unread:
+            receive.drop()
+            self._locally_cancelled = True
+            self._outcome = CANCELLED
+            self._details = LOCALLY_CANCELLED
+            return True
+        return super().cancel()
+
+    def done(self) -> bool:
+        """True if the RPC has ended, and all that has arrived was read."""
+        return self.finished and not (self.receive is not None and self.receive.unread)
 
     def abandon_soon(self, code: int, message: str) -> None:
         """As `abandon`, from wherever the collector runs."""
@@ -208,7 +223,8 @@ class StreamStreamCall(StreamCall[Request, Reply]):
 
         Raises:
             AioRpcError: the RPC has ended.
-            UsageError: the requests come from an iterator, or are complete.
+            UsageError: the requests come from an iterator.
+            asyncio.InvalidStateError: the requests are complete.
         """
         self._check_writes()
         await self._rpc.send_request(request)

@@ -485,7 +485,7 @@ async def test_requests_can_be_written_through_interceptors() -> None:
         await upload.done_writing()
         await upload.done_writing()
         assert await upload == b"ab"
-        with pytest.raises(ps.UsageError):
+        with pytest.raises(asyncio.InvalidStateError):
             await upload.write(b"c")
         chat = stub.both()
         for message in (b"a", b"b"):

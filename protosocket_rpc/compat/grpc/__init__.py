@@ -1,0 +1,179 @@
+"""The names of ``grpc`` and ``grpc.aio``, over this package's own classes.
+
+A program that is written for ``grpc.aio`` runs once its import is changed::
+
+    from protosocket_rpc.compat import grpc   # was: import grpc
+
+What ``grpcio-tools`` generates (``_pb2_grpc.py``) runs with the same change. Where imports cannot
+be changed, `install` puts this module in the place of ``grpc``. docs/migrating.md lists every
+difference.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from protosocket_rpc.compat.grpc import aio, experimental
+from protosocket_rpc.compat.grpc.aio import Call, ClientCallDetails, RpcContext
+from protosocket_rpc.errors import RpcError
+from protosocket_rpc.service.call_credentials import (
+    AuthMetadataContext,
+    AuthMetadataPlugin,
+    AuthMetadataPluginCallback,
+    CallCredentials,
+    access_token_call_credentials,
+    composite_call_credentials,
+    metadata_call_credentials,
+)
+from protosocket_rpc.service.channel import Channel
+from protosocket_rpc.service.compression import Compression
+from protosocket_rpc.service.connectivity import ChannelConnectivity
+from protosocket_rpc.service.credentials import (
+    ChannelCredentials,
+    LocalConnectionType,
+    ServerCertificateConfiguration,
+    ServerCredentials,
+    composite_channel_credentials,
+    dynamic_ssl_server_credentials,
+    insecure_server_credentials,
+    local_channel_credentials,
+    local_server_credentials,
+    ssl_channel_credentials,
+    ssl_server_certificate_configuration,
+    ssl_server_credentials,
+)
+from protosocket_rpc.service.rpc_handlers import (
+    GenericRpcHandler,
+    HandlerCallDetails,
+    RpcMethodHandler,
+    ServiceRpcHandler,
+    method_handlers_generic_handler,
+    stream_stream_rpc_method_handler,
+    stream_unary_rpc_method_handler,
+    unary_stream_rpc_method_handler,
+    unary_unary_rpc_method_handler,
+)
+from protosocket_rpc.service.server import Server
+from protosocket_rpc.service.sync_handlers import SyncServicerContext as ServicerContext
+from protosocket_rpc.status import Status, StatusCode
+
+# Of the grpcio whose surface this is.
+__version__ = "1.85.1"
+
+__all__ = [
+    "AuthMetadataContext",
+    "AuthMetadataPlugin",
+    "AuthMetadataPluginCallback",
+    "Call",
+    "CallCredentials",
+    "Channel",
+    "ChannelConnectivity",
+    "ChannelCredentials",
+    "ClientCallDetails",
+    "Compression",
+    "GenericRpcHandler",
+    "HandlerCallDetails",
+    "LocalConnectionType",
+    "RpcContext",
+    "RpcError",
+    "RpcMethodHandler",
+    "Server",
+    "ServerCertificateConfiguration",
+    "ServerCredentials",
+    "ServiceRpcHandler",
+    "ServicerContext",
+    "Status",
+    "StatusCode",
+    "access_token_call_credentials",
+    "aio",
+    "composite_call_credentials",
+    "composite_channel_credentials",
+    "dynamic_ssl_server_credentials",
+    "experimental",
+    "insecure_server_credentials",
+    "install",
+    "local_channel_credentials",
+    "local_server_credentials",
+    "metadata_call_credentials",
+    "method_handlers_generic_handler",
+    "ssl_channel_credentials",
+    "ssl_server_certificate_configuration",
+    "ssl_server_credentials",
+    "stream_stream_rpc_method_handler",
+    "stream_unary_rpc_method_handler",
+    "unary_stream_rpc_method_handler",
+    "unary_unary_rpc_method_handler",
+]
+
+# What grpc has and this module has not, and why.
+_BLOCKING = "belongs to gRPC's blocking API; there is asyncio's alone: see grpc.aio"
+_ELSEWHERE = "needs gRPC's own servers and clients, or Google's cloud"
+_MISSING = {
+    **dict.fromkeys(
+        (
+            "Future",
+            "FutureCancelledError",
+            "FutureTimeoutError",
+            "ServerInterceptor",
+            "StreamStreamClientInterceptor",
+            "StreamStreamMultiCallable",
+            "StreamUnaryClientInterceptor",
+            "StreamUnaryMultiCallable",
+            "UnaryStreamClientInterceptor",
+            "UnaryStreamMultiCallable",
+            "UnaryUnaryClientInterceptor",
+            "UnaryUnaryMultiCallable",
+            "channel_ready_future",
+            "insecure_channel",
+            "intercept_channel",
+            "secure_channel",
+            "server",
+        ),
+        _BLOCKING,
+    ),
+    **dict.fromkeys(
+        (
+            "alts_channel_credentials",
+            "alts_server_credentials",
+            "compute_engine_channel_credentials",
+            "xds_channel_credentials",
+            "xds_server_credentials",
+        ),
+        _ELSEWHERE,
+    ),
+    **dict.fromkeys(
+        ("protos", "protos_and_services", "services"),
+        "compiles at run time: use protosocket generate, or grpcio-tools, beforehand",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    reason = _MISSING.get(name)
+    if reason is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"grpc.{name} {reason}")
+
+
+def install() -> None:
+    """Have ``import grpc`` give this module, in the whole process, from now on.
+
+    For programs whose imports cannot be changed. Call it before anything imports ``grpc``.
+
+    Raises:
+        RuntimeError: grpcio was imported already; some modules would go on with that.
+    """
+    present = sys.modules.get("grpc")
+    ours = sys.modules[__name__]
+    if present is not None and present is not ours:
+        raise RuntimeError(
+            "grpcio was imported already: call protosocket_rpc.compat.grpc.install() before "
+            "anything imports grpc"
+        )
+    from protosocket_rpc.compat.grpc import _utilities
+
+    sys.modules["grpc"] = ours
+    sys.modules["grpc.aio"] = aio
+    sys.modules["grpc.experimental"] = experimental
+    sys.modules["grpc._utilities"] = _utilities
