@@ -387,7 +387,7 @@ class Call(ClientRpc):
     async def wait_for_connection(self) -> None:
         """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
         while self.session is None and not self.finished:
-            await self._connector.wait_connected(self)
+            await self._connector.wait_for_change(self)
         if self.finished and self._outcome != OK:
             raise self.error()
 

@@ -24,6 +24,7 @@ class ChannelConnection(ClientSession):
     Attributes:
         peer_name: as `ServicerContext.peer` has it.
         closed: done when the connection is.
+        go_away: what the server said when it took no more calls; None if it has not.
         failure: what ended the connection from this side; None if nothing did.
     """
 
@@ -32,6 +33,7 @@ class ChannelConnection(ClientSession):
         self.subchannel = subchannel
         self.peer_name = ""
         self.closed: asyncio.Future[None] = subchannel.connector.loop.create_future()
+        self.go_away: GoAway | None = None
         self.failure: Exception | None = None
         # The last id, and when that was: calls keep no time of their own.
         self._marks = [(0, subchannel.connector.loop.time())]
@@ -55,7 +57,8 @@ class ChannelConnection(ClientSession):
         self.subchannel.on_broken(self, error)
 
     def on_draining(self, go_away: GoAway) -> None:
-        self.subchannel.on_gone(self, go_away)
+        self.go_away = go_away
+        self.subchannel.on_gone(self)
 
     def on_drained(self) -> None:
         self.sender().close()
@@ -85,7 +88,7 @@ class ChannelConnection(ClientSession):
 
     def on_close(self, cause: Exception | None) -> None:
         self.lost = True
-        self.subchannel.on_gone(self, None)
+        self.subchannel.on_gone(self)
         super().on_close(cause)
         if not self.closed.done():
             self.closed.set_result(None)

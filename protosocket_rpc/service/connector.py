@@ -125,10 +125,12 @@ class Connector:
             self._waiting.append(call)
             self.connect()
 
-    async def wait_for_change(self) -> None:
-        """Wait until the state, or the set of connections, is another."""
+    async def wait_for_change(self, call: Call | None = None) -> None:
+        """Wait until the state, or the set of connections, is another; or `call` has ended."""
         watcher = self.loop.create_future()
         self._watchers.append(watcher)
+        if call is not None:
+            call.add_done_callback(lambda _: _wake(watcher))
         if self.state is _FAILED:
             self.connect()  # who watches a channel that has failed wants to see it recover
         try:
@@ -137,12 +139,6 @@ class Connector:
             if watcher in self._watchers:
                 self._watchers.remove(watcher)
 
-    async def wait_connected(self, call: Call) -> None:
-        """Wait until something has changed for a call that waits for a connection."""
-        change = asyncio.ensure_future(self.wait_for_change())
-        call.add_done_callback(lambda _: change.cancel())
-        await asyncio.wait([change])
-
     async def wait_for_state_change(self, last: ChannelConnectivity) -> None:
         """Wait until the state is another than `last`."""
         while self.state is last:
@@ -150,7 +146,7 @@ class Connector:
 
     def on_closing(self, session: ChannelConnection) -> None:
         """A call found `session` closing, before that was reported."""
-        session.subchannel.on_gone(session, None)
+        session.subchannel.on_gone(session)
 
     # -- connecting ------------------------------------------------------------------------
 
@@ -181,7 +177,9 @@ class Connector:
         elif state is _FAILED:
             self.look_again()
         self._serve_waiting()
-        if state is _FAILED and (self.ready or self._waiting or self._watchers):
+        # A connection that is not needed is not made again. One that has failed is, if there are
+        # others: to have them all.
+        if self._waiting or (state is _FAILED and (self.ready or self._watchers)):
             subchannel.connect()
         self._wake_watchers()
 
@@ -223,8 +221,7 @@ class Connector:
         watchers = self._watchers
         self._watchers = []
         for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
+            _wake(watcher)
 
     # -- finding the endpoints -------------------------------------------------------------
 
@@ -363,3 +360,8 @@ class Connector:
         for session in self.sessions:
             calls.extend(rpc for rpc in session.rpcs.values() if isinstance(rpc, Call))
         return calls
+
+
+def _wake(watcher: asyncio.Future[None]) -> None:
+    if not watcher.done():
+        watcher.set_result(None)

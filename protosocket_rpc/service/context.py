@@ -97,9 +97,11 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def start(self) -> None:
         """Take in the opening frame, and start the handler as soon as it has what it needs."""
-        timeout = self.opening.timeout_us
-        if timeout:
-            self._deadline = self.connection.loop.time() + timeout / 1e6
+        if self.opening.timeout_us:
+            self._deadline = self.connection.deadline_of(self.opening)
+            if self._deadline is None:
+                self.fail(DEADLINE_EXCEEDED, "Deadline Exceeded")
+                return
         if self.open():
             if self.streams_requests:
                 self._start(_Requests(self))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from protosocket_rpc.eager import EagerRunner
 from protosocket_rpc.errors import ConnectionClosed, PeerRefused, ProtocolError
 from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.rpc.message import CANCEL
 from protosocket_rpc.service.auth import Auth, auth_of
 from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.credentials import ServerCredentials
@@ -32,6 +33,9 @@ LINGER: Final = 1.0
 _AGE_JITTER: Final = 0.1
 
 
+_NONE: Final[set[int]] = set()
+
+
 class ServiceConnection(ServerSession):
     """One client's connection to a server."""
 
@@ -50,6 +54,8 @@ class ServiceConnection(ServerSession):
         self._limited = self._most_rpcs is not None or self._most_rpcs_here is not None
         self.tells_ends = self._limited
         self.peer_name = ""
+        # Ids that this batch cancels.
+        self._given_up: set[int] = _NONE
         # When it is too old, and since when it is idle, in the loop's time; its last id by then.
         self._expires_at = math.inf
         self._idle_since = 0.0
@@ -112,6 +118,24 @@ class ServiceConnection(ServerSession):
         if self._limited:
             self._running.rpcs -= 1
         super().on_rpc_ended()
+
+    def deadline_of(self, frame: Frame) -> float | None:
+        """When an RPC that opens now has to end, in the loop's time; None if it need not begin.
+
+        Its time runs from when it arrived: one that has waited for others of its batch for too
+        long, or was given up meanwhile, is answered without being served.
+        """
+        now = self.loop.time()
+        if not self.arrived_at:
+            self.arrived_at = now
+            batch = self.batch
+            self._given_up = _NONE
+            if len(batch) > 1:
+                self._given_up = {each.id for each in batch if each.code == CANCEL}
+        deadline = self.arrived_at + frame.timeout_us / 1e6
+        if deadline <= now or frame.id in self._given_up:
+            return None
+        return deadline
 
     # -- age, idleness, silence ------------------------------------------------------------
 

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
@@ -29,6 +31,8 @@ from protosocket_rpc.wire.frame import (
     trailers_field,
 )
 
+_NONE: Final[list[Frame]] = []
+
 
 class ServerSession(ServiceSession):
     """The RPCs of one client's connection.
@@ -37,6 +41,8 @@ class ServerSession(ServiceSession):
         last_id: the greatest id of an RPC that was accepted.
         draining: no further RPC is accepted.
         tells_ends: `on_rpc_ended` is to be called.
+        batch: what arrived along with the message being handled; empty between.
+        arrived_at: when that was, if anything has asked for the time since; else 0.0.
     """
 
     side = "server"
@@ -46,10 +52,18 @@ class ServerSession(ServiceSession):
         self.last_id = 0
         self.draining = False
         self.tells_ends = False
+        self.batch: list[Frame] = _NONE
+        self.arrived_at = 0.0
 
     def accept(self, frame: Frame) -> None:
         """An RPC was opened: make a `ServerRpc` of it, and start it."""
         raise NotImplementedError
+
+    def on_messages(self, messages: list[Frame]) -> None:
+        self.batch = messages
+        self.arrived_at = 0.0
+        super().on_messages(messages)
+        self.batch = _NONE
 
     def on_unknown(self, message: Frame) -> None:
         id = message.id

@@ -16,7 +16,7 @@ from protosocket_rpc.service.connectivity import ChannelConnectivity
 from protosocket_rpc.service.resolver import Endpoint
 from protosocket_rpc.status import OK
 from protosocket_rpc.wire.codec import FrameCodec
-from protosocket_rpc.wire.frame import Frame, GoAway
+from protosocket_rpc.wire.frame import Frame
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.connector import Connector
@@ -185,7 +185,7 @@ class Subchannel:
         if session.failure is not None:
             self.on_broken(session, session.failure)
         elif session.lost or session.draining:
-            self.on_gone(session, None)
+            self.on_gone(session)
         elif connector.ready and session.peer is None:
             # A server that is about to end may take a connection and never serve it. There are
             # others meanwhile, so that calls need not be risked until it has greeted.
@@ -221,14 +221,15 @@ class Subchannel:
             self._end_greeting()
             self._on_failed(error)
 
-    def on_gone(self, session: ChannelConnection, go_away: GoAway | None) -> None:
-        """A connection takes no more calls: it is lost, or (`go_away`) the server said so."""
+    def on_gone(self, session: ChannelConnection) -> None:
+        """A connection takes no more calls: it is lost, or the server said so."""
         if session.lost:
             self.connector.sessions.discard(session)
         if session is not self.session:
             return
         self.session = None
         self._end_greeting()
+        go_away = session.go_away
         if go_away is not None and go_away.code != OK:
             self._on_failed(Refused(go_away.code, go_away.reason))
             return
