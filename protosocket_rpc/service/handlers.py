@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # A stream of replies that never waits gives way to others after this many.
 _REPLIES_PER_TURN = 64
 
+# Annotations of functions that do not, or need not, return a reply.
+_NO_REPLY = frozenset(("None", "NoneType", "NoReturn", "Never", "Any"))
+
 
 class Handler:
     """One method as a server runs it."""
@@ -203,3 +206,12 @@ def check_kind(method: MethodDescriptor[Any, Any], behavior: Callable[..., Any])
             f"{name} is a generator, but {method.path} has one reply: "
             "make it a function with `return` for the reply"
         )
+    if method.streams_replies and inspect.iscoroutinefunction(behavior):
+        # One that returns nothing may context.write() its replies.
+        returned = getattr(behavior, "__annotations__", {}).get("return")
+        returned = str(getattr(returned, "__name__", returned))
+        if returned.rpartition(".")[2] not in _NO_REPLY:
+            raise TypeError(
+                f"{name} is a coroutine function that returns {returned}, but {method.path} "
+                "streams its replies: make it an async generator, with `yield` for each reply"
+            )
