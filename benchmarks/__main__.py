@@ -14,7 +14,7 @@ from benchmarks.run import Plan, Runner, say
 from benchmarks.workloads import FULL, QUICK, Workload
 
 _RESULTS = Path(__file__).parent / "results"
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
@@ -106,19 +106,25 @@ def _write(results: Results, path: Path) -> None:
     say(f"written: {path} and {path.with_suffix('.md').name}")
 
 
-def _plot(results: Results, directory: Path) -> None:
+def _plot(results: Results, directory: Path) -> list[Path]:
     from benchmarks import plots  # matplotlib is slow to import, and quick does not need it
 
-    for path in plots.draw(results, directory):
+    paths = plots.draw(results, directory)
+    for path in paths:
         say(f"written: {path}")
+    return paths
 
 
 def _report(options: argparse.Namespace) -> None:
     results = Results.load(options.json)
     _write(results, options.json)
-    _plot(results, options.json.parent)
+    plots = _plot(results, options.json.resolve().parent)
     if options.docs:
-        texts = {"docs/benchmarks.md": report.render(results), "README.md": report.summary(results)}
+        pictures = [path.relative_to(_ROOT) for path in plots]
+        texts = {
+            "docs/benchmarks.md": report.pictures(pictures, "../") + report.render(results),
+            "README.md": report.summary(results) + report.pictures(pictures[:1], ""),
+        }
         for name, text in texts.items():
             path = _ROOT / name
             path.write_text(report.replace_in(path.read_text(), text))

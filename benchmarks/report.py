@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import targets
@@ -12,7 +14,8 @@ from benchmarks.results import Measurement, OpenLoop, PeerResults, Results, rati
 from benchmarks.workloads import CONCURRENCIES, FULL, SIZES, STREAM_SIZES
 
 Cell = Callable[[PeerResults], str]
-_BEGIN, _END = "<!-- benchmarks begin -->", "<!-- benchmarks end -->"
+_BESIDE = {workload.name for workload in FULL if workload.work.background}
+_MARKERS = re.compile(r"(<!-- benchmarks: begin[^>]*-->\n).*?(<!-- benchmarks: end -->)", re.DOTALL)
 
 
 def render(results: Results) -> str:
@@ -47,13 +50,17 @@ def summary(results: Results) -> str:
     return "\n".join(_by_peer(results, "", columns)).strip() + "\n"
 
 
+def pictures(paths: Iterable[Path], prefix: str) -> str:
+    """Links to plots, as lines of a document from which `prefix` leads to the paths' root."""
+    return "".join(f"\n![{path.stem.replace('_', ' ')}]({prefix}{path})\n" for path in paths) + "\n"
+
+
 def replace_in(document: str, report: str) -> str:
     """The document with the report between its two markers. Raises ValueError without them."""
-    before, begin, rest = document.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {_BEGIN} ... {_END}")
-    return f"{before}{begin}\n{report}{end}{after}"
+    replaced, count = _MARKERS.subn(lambda found: found[1] + report + found[2], document)
+    if count != 1:
+        raise ValueError("the document has no pair of <!-- benchmarks: begin ... end -->")
+    return replaced
 
 
 def _lines(results: Results) -> Iterator[str]:
@@ -130,6 +137,8 @@ def _rates(results: Results, title: str, columns: dict[str, str]) -> Iterator[st
                 return "failed"
             rates = [r.rate for r in measured.rounds]
             shown = f"{_si(peer.rate(workload))} [{_si(min(rates))}-{_si(max(rates))}]"
+            if workload in _BESIDE:
+                shown += f" beside {_si(measured.median(lambda r: r.background))}"
             baseline = results.peers.get(BASELINE)
             factor = ratio(peer.rate(workload), baseline.rate(workload) if baseline else None)
             return shown if factor is None or peer is baseline else f"{shown} {_three(factor)}x"

@@ -26,8 +26,8 @@ class Round:
     client_us: float
     """CPU time per call."""
     server_us: float
-    background: int = 0
-    """Calls of the other kind that ended meanwhile."""
+    background: float = 0.0
+    """Calls of the other kind per second."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Measurement:
                 answer["calls"] / answer["seconds"],
                 answer["client_cpu"] / calls * 1e6,
                 answer["server_cpu"] / calls * 1e6,
-                answer.get("background", 0),
+                answer["background"] / answer["seconds"],
             )
         )
         self.latency.merge(Histogram.from_json(answer["latency"]))

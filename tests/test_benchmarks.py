@@ -159,11 +159,18 @@ def test_summary_is_one_table() -> None:
     assert len(lines) == 5
 
 
+def test_pictures_are_links() -> None:
+    assert (
+        report.pictures([Path("a/open_loop.png")], "../")
+        == "\n![open loop](../a/open_loop.png)\n\n"
+    )
+
+
 def test_report_replaces_what_is_between_its_markers() -> None:
-    document = "a\n<!-- benchmarks begin -->\nold\n<!-- benchmarks end -->\nb\n"
-    new = report.replace_in(document, "new\n")
-    assert new == "a\n<!-- benchmarks begin -->\nnew\n<!-- benchmarks end -->\nb\n"
-    with pytest.raises(ValueError, match="benchmarks begin"):
+    document = "a\n<!-- benchmarks: begin; x -->\nold\n<!-- benchmarks: end -->\nb\n"
+    new = report.replace_in(document, "new \\1\n")
+    assert new == "a\n<!-- benchmarks: begin; x -->\nnew \\1\n<!-- benchmarks: end -->\nb\n"
+    with pytest.raises(ValueError, match="benchmarks: begin"):
         report.replace_in("nothing", "new")
 
 
