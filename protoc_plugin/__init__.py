@@ -2,11 +2,17 @@
 
 The way of a request, one module each::
 
-    protoc --> main --> options --> model <-- python, rust --> render --> protoc
-                        (what is    (what the templates see,   (templates to files,
-                         asked for)  named as the language does) checked)
+    protoc --> main --> options     what is asked for
+                 |
+                 +----> builder     descriptors to the model, with names by python or rust
+                 |         model    what templates see: frozen, documented, versioned
+                 |
+                 +----> render      templates and filters to checked output --> protoc
 
-Nothing here imports the runtime; ``protosocket generate`` (generate.py) runs protoc and this.
+``protosocket generate`` goes it without protoc's help: generate finds out what is to be done,
+compiler runs protoc for messages, messages and stubs make protoc's output fit that of services.
+
+Nothing here imports the runtime.
 """
 
 __version__ = "0.1.0"

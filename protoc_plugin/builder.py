@@ -19,7 +19,10 @@ _SERVICE_METHOD = 2
 
 
 class Names(Protocol):
-    """How one language writes the names of one file; made afresh for each file."""
+    """How one language writes the names of one file; made afresh for each file.
+
+    What the names are for is said by the attributes of the model that they become.
+    """
 
     @property
     def stem(self) -> str: ...

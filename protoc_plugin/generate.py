@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -91,7 +92,18 @@ def _generate(settings: Settings) -> int:
     write_output(_out(settings), output)
     for path in _stale(settings, output):
         path.unlink()
+        _remove_emptied(path.parent, _out(settings))
     return 0
+
+
+def _remove_emptied(folder: Path, out: Path) -> None:
+    """Removes a package of which nothing but an empty ``__init__.py`` is left, and those around."""
+    while folder != out:
+        left = [path for path in folder.iterdir() if path.name != "__pycache__"]
+        if any(path.name != "__init__.py" or path.stat().st_size for path in left):
+            return
+        shutil.rmtree(folder)
+        folder = folder.parent
 
 
 def write_output(out: Path, output: Mapping[str, str]) -> None:

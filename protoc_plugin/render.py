@@ -18,25 +18,10 @@ import jinja2
 import protoc_plugin
 from protoc_plugin import model
 from protoc_plugin.errors import GenerationError
+from protoc_plugin.filters import FILTERS
 from protoc_plugin.options import Options
 
 _ENDING = ".j2"
-# What else stands on the line of a type: "context: " or ") -> ", and ",".
-_AROUND = 10
-
-# What source code may not hold, or would not show: controls, line ends of other kinds, and
-# characters that reverse the direction of text.
-_UNSEEN = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    for code in (
-        *range(0x09),
-        *range(0x0B, 0x20),
-        *range(0x7F, 0xA0),
-        *range(0x2028, 0x202F),
-        *range(0x2066, 0x206A),
-        0xFEFF,
-    )
-}
 
 
 def shipped(name: str) -> Path:
@@ -75,10 +60,7 @@ class Renderer:
             keep_trailing_newline=True,
             auto_reload=False,
         )
-        self._environment.filters["docstring"] = docstring
-        self._environment.filters["comment"] = comment
-        self._environment.filters["fit"] = fit
-        self._environment.filters["rustdoc"] = rustdoc
+        self._environment.filters |= {each.__name__: each for each in FILTERS}
         self._templates = sorted(
             {
                 template.name
@@ -143,40 +125,3 @@ def _position(error: BaseException) -> str:
             position = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return position
-
-
-def docstring(text: str, indent: int = 0) -> str:
-    """A docstring literal, quotes included, for a line that is already indented."""
-    if "\n" not in text:
-        body = text.rstrip('"')
-        quotes = '\\"' * (len(text) - len(body))
-        return f'"""{_escaped(body)}{quotes}"""'
-    margin = " " * indent
-    first, *rest = [_escaped(line) for line in text.split("\n")]
-    lines = "".join(f"\n{margin}{line}" if line else "\n" for line in rest)
-    return f'"""{first}{lines}\n{margin}"""'
-
-
-def comment(text: str) -> str:
-    """Text that stands in a comment of one line."""
-    return text.translate(_UNSEEN).replace("\n", " ")
-
-
-def _escaped(line: str) -> str:
-    return line.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').translate(_UNSEEN)
-
-
-def rustdoc(text: str, indent: int = 0) -> str:
-    """A doc comment of Rust, for a line that is already indented."""
-    lines = [f"/// {comment(line)}".rstrip() for line in text.split("\n")]
-    return ("\n" + " " * indent).join(lines)
-
-
-def fit(text: str, indent: int, width: int = 100) -> str:
-    """A type such as ``Call[A, B]``: on one line if that fits, else a line for each argument."""
-    head, bracket, arguments = text.removesuffix("]").partition("[")
-    if not bracket or indent + len(text) + _AROUND <= width:
-        return text
-    margin = " " * indent
-    lines = "".join(f"{margin}    {argument},\n" for argument in arguments.split(", "))
-    return f"{head}[\n{lines}{margin}]"

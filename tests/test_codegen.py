@@ -15,8 +15,8 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.compiler import plugin_pb2
 
 import protoc_plugin
+from protoc_plugin.filters import docstring
 from protoc_plugin.main import respond
-from protoc_plugin.render import docstring
 
 HELLOWORLD = HERE / "helloworld"
 

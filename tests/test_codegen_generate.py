@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,16 @@ def test_stale_files_go_when_told_to(project: Path, capsys: pytest.CaptureFixtur
     assert "--- gen/acme/v1/greeter_protosocket.py\n+++ /dev/null\n" in capsys.readouterr().out
     assert generate.main(["protos", "--out", "gen", "--clean"]) == 0
     assert tree(project / "gen") == before - stale
+
+
+def test_a_package_goes_with_the_last_of_its_files(project: Path) -> None:
+    write(project, {"protos/b/c/d.proto": TYPES.replace("acme", "bcd")})
+    assert generate.main(["protos", "--out", "gen"]) == 0
+    write(project, {"gen/b/__init__.py": "# mine"})
+    shutil.rmtree(project / "protos" / "b")
+    assert generate.main(["protos", "--out", "gen", "--clean"]) == 0
+    assert not (project / "gen" / "b" / "c").exists()
+    assert (project / "gen" / "b" / "__init__.py").read_text() == "# mine"
 
 
 def test_settings_live_in_pyproject(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
