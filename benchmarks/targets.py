@@ -67,8 +67,12 @@ def figure(peer: PeerResults | None, workload: str) -> float | None:
 
 
 def rows(results: Results) -> Iterator[list[str]]:
-    """Cells of a table: what, against what, then goal and ratio of both builds."""
+    """Cells of a table: what, against what, then goal and ratio of both builds. What the run did
+    not measure on any peer is left away."""
+    peers = results.peers.values()
     for target in TARGETS:
+        if all(figure(peer, target.workload) is None for peer in peers):
+            continue
         cells = [target.workload, target.against or f"itself, {target.base}"]
         for name, goal in ((COMPILED, target.compiled), (PURE, target.pure)):
             if goal is None:
@@ -82,6 +86,8 @@ def rows(results: Results) -> Iterator[list[str]]:
             cells += [f">= {goal:.2f}x", _verdict(got, got is not None and got >= goal)]
         yield cells
     for side in ("client", "server"):
+        if not any(f"idle_{side}_bytes" in peer.costs for peer in peers):
+            continue
         cells = [f"memory of an idle connection, {side}", ""]
         for name in (COMPILED, PURE):
             peer = results.peers.get(name)
