@@ -41,7 +41,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> None:
 
     def check() -> None:
         gc.collect()
-        gc.freeze()  # what stays alive, pytest's reports above all, is not looked at again and again
+        gc.freeze()  # what stays alive, pytest's reports above all, is not looked at again
         for context in errors:
             raise AssertionError(f"left to the loop: {context}") from context.get("exception")
 
