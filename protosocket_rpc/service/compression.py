@@ -15,6 +15,12 @@ from typing import Any, Final
 from protosocket_rpc.errors import ProtosocketError
 
 
+class CompressedBody(bytes):
+    """A message that waits to be taken, in the form in which it came: bounded by its credit."""
+
+    compression: int = 0
+
+
 class Compression(IntEnum):
     """How messages are compressed. The first three are gRPC's; Zstd needs the extra ``zstd``."""
 

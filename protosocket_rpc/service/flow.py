@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ProtosocketError
+from protosocket_rpc.service.compression import CompressedBody
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.status import RESOURCE_EXHAUSTED
@@ -32,12 +33,6 @@ class MessageRefused(ProtosocketError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-class CompressedBody(bytes):
-    """A message that waits to be taken, in the form in which it came: bounded by its credit."""
-
-    compression: int = 0
 
 
 class SendHalf:
