@@ -4,9 +4,10 @@ from protosocket_rpc.raw.address import Address, parse_address, parse_addresses
 from protosocket_rpc.raw.binding import Binding, bind
 from protosocket_rpc.raw.codec import Codec, CodecPair, Decoder, Encoder
 from protosocket_rpc.raw.connection import Connection
-from protosocket_rpc.raw.endpoints import RawServer, connect, serve
+from protosocket_rpc.raw.endpoints import connect
 from protosocket_rpc.raw.limits import Limits
 from protosocket_rpc.raw.reactor import Reactor
+from protosocket_rpc.raw.server import RawServer, serve
 
 __all__ = [
     "Address",

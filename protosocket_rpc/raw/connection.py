@@ -358,10 +358,16 @@ class Connection(Generic[Inbound, Outbound]):
         self._loop.call_exception_handler(context)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What asyncio's transport knows: ``peername``, ``sockname``, ``ssl_object``, ..."""
+        """What asyncio's transport knows: ``peername``, ``sockname``, ``ssl_object``, ...
+
+        It may know nothing any more once `on_close` was called.
+        """
         if self._transport is None:
             return default
-        return self._transport.get_extra_info(name, default)
+        try:
+            return self._transport.get_extra_info(name, default)
+        except AttributeError:  # asyncio's TLS, after the end
+            return default
 
     # -- what a transport calls (asyncio.Protocol) -----------------------------------------
 
@@ -370,12 +376,12 @@ class Connection(Generic[Inbound, Outbound]):
         # 1, not 0: asyncio's TLS takes an empty buffer to have reached a limit of 0.
         transport.set_write_buffer_limits(high=1)
         self._transport = transport
-        if self._registry is not None:
-            self._registry.add(self)
         try:
             self._reactor.on_open(self)
         except BaseException as error:
             self._fail(error)
+        if self._registry is not None:
+            self._registry.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -520,8 +526,6 @@ class Connection(Generic[Inbound, Outbound]):
         self._lost = True
         self._tail = []
         self._fail_writable_waiters()
-        # Closed already, but asyncio's TLS of Python 3.10 warns unless it has been told so.
-        self._transport.close()
         if self._registry is not None:
             self._registry.discard(self)
         reactor = self._reactor
@@ -531,6 +535,8 @@ class Connection(Generic[Inbound, Outbound]):
             reactor.on_close(self._failure)
         except Exception as error:
             self._report("on_close() of a reactor failed", error)
+        # Closed already, but asyncio's TLS of Python 3.10 warns unless it has been told so.
+        self._transport.close()
         self._out = []
         self._queued = 0
         waiters = self._close_waiters

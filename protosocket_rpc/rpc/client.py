@@ -64,6 +64,7 @@ async def connect(
         ssl=ssl,
         server_hostname=server_hostname,
         limits=limits,
+        log_ends=False,
     )
     return RpcClient(session, asyncio.get_running_loop())
 

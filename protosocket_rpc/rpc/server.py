@@ -123,6 +123,7 @@ async def serve(
         limits=limits,
         backlog=backlog,
         reuse_port=reuse_port,
+        log_ends=False,
     )
     return RpcServer(server, handlers)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.raw.peer import peer_name
 from protosocket_rpc.service.client_session import ClientSession
-from protosocket_rpc.service.peer import peer_name
 from protosocket_rpc.wire.frame import Frame, GoAway, Settings
 
 if TYPE_CHECKING:

@@ -157,6 +157,7 @@ class Server:
                     lambda: FrameCodec(self.limits.max_frame_size),
                     partial(ServiceConnection, running, credentials),
                     ssl=credentials.ssl,
+                    log_ends=False,
                     limits=limits,
                 )
             )

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 from protosocket_rpc.eager import EagerRunner
 from protosocket_rpc.errors import ConnectionClosed, PeerRefused, ProtocolError
 from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.raw.peer import peer_name
 from protosocket_rpc.rpc.message import CANCEL
 from protosocket_rpc.service.auth import Auth, auth_of
 from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.credentials import ServerCredentials
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handlers import Handler
-from protosocket_rpc.service.peer import peer_name
 from protosocket_rpc.service.server_session import ServerSession
 from protosocket_rpc.status import INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
 from protosocket_rpc.wire.frame import Frame

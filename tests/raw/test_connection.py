@@ -236,6 +236,7 @@ class TestTheEnd:
             assert client.connection.failure is cause
             client.connection.abort(RuntimeError("not after the end either"))
             assert client.connection.failure is cause
+            assert "closed" in repr(client.connection)
 
     async def test_aborted_by_the_reactor_as_it_opens(self) -> None:
         class Refuses(Recorder):
