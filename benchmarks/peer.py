@@ -193,9 +193,15 @@ def _only_benchmarks() -> Path:
 
 
 def run(
-    command: list[str], environment: dict[str, str] | None = None, directory: Path = WORKSPACE
+    command: list[str], environment: dict[str, str] | None = None, directory: Path | None = None
 ) -> str:
-    """The standard output of a command. Raises UnavailableError with its last words."""
+    """The standard output of a command, in the workspace unless a directory is given.
+
+    Raises UnavailableError with its last words.
+    """
+    if directory is None:
+        directory = WORKSPACE
+        directory.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(
             command,
