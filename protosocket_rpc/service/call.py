@@ -136,21 +136,25 @@ class Call(ClientRpc):
 
     def start(self) -> None:
         """Send the call's first frame, or leave it to the connector to do so."""
-        if self._deadline is not None:
-            if self._deadline <= self.started:
-                self.on_deadline()
-                return
-            left = self._deadline - self.started
-            self._connector.deadlines.add(self, self._deadline, left)
-        if self._parent is not None:
-            self._parent.adopt(self)
-            if self.finished:
-                return
+        if (self._deadline is not None or self._parent is not None) and not self._may_start():
+            return
         session = self._connector.session
         if session is not None:
             self.open_on(session, self.started)
         else:
             self._connector.wait(self)
+
+    def _may_start(self) -> bool:
+        """Begin to watch the deadline and the RPC it is made in. False if either has ended it."""
+        if self._deadline is not None:
+            if self._deadline <= self.started:
+                self.on_deadline()
+                return False
+            left = self._deadline - self.started
+            self._connector.deadlines.add(self, self._deadline, left)
+        if self._parent is not None:
+            self._parent.adopt(self)
+        return not self.finished
 
     def add_metadata(self, pairs: Pairs) -> None:
         """Have more metadata go with the request. Before it is started."""
@@ -160,18 +164,9 @@ class Call(ClientRpc):
         self, credentials: CallCredentials, context: AuthMetadataContext
     ) -> None:
         """As `start`, once the credentials have given their metadata."""
-        if self._deadline is not None:
-            if self._deadline <= self.started:
-                self.on_deadline()
-                return
-            left = self._deadline - self.started
-            self._connector.deadlines.add(self, self._deadline, left)
-        if self._parent is not None:
-            self._parent.adopt(self)
-            if self.finished:
-                return
-        task = self._connector.loop.create_task(self._authenticate(credentials, context))
-        self.add_done_callback(lambda _: task.cancel())
+        if self._may_start():
+            task = self._connector.loop.create_task(self._authenticate(credentials, context))
+            self.add_done_callback(lambda _: task.cancel())
 
     async def _authenticate(
         self, credentials: CallCredentials, context: AuthMetadataContext
@@ -182,13 +177,8 @@ class Call(ClientRpc):
             text = f"Getting metadata from plugin failed with error: {error}"
             self.fail(UNAVAILABLE, text, error)
             return
-        if self.finished:
-            return
-        self.add_metadata(pairs)
-        session = self._connector.session
-        if session is not None:
-            self.open_on(session, self._connector.loop.time())
-        else:
+        if not self.finished:
+            self.add_metadata(pairs)
             self._connector.wait(self)
 
     def open_on(self, session: ChannelConnection, now: float) -> None:
