@@ -78,7 +78,7 @@ class _SpareTaskRunner(EagerRunner):
             _leave_task(loop, task)
             # Not if the coroutine cancelled the task, or still holds it. Others that do: the
             # spare, this frame, the call below, and the loop, which is to step or to wake it.
-            if spare.parking.done() or spare.task._must_cancel or _references(task) > 5:
+            if spare.parking.done() or spare.task._must_cancel or _references(task) > 4:
                 spare.retire()
             else:
                 self._spare = spare
@@ -170,6 +170,12 @@ class _Adopter(Coroutine[Any, Any, None]):
     def close(self) -> None:
         if self._coro is not None:
             self._coro.close()
+
+    def __getattr__(self, name: str) -> Any:
+        # For who looks at the task: its stack, its place in the code.
+        if name.startswith("_") and name not in ("__name__", "__qualname__"):
+            raise AttributeError(name)
+        return getattr(self._coro, name)
 
     def __await__(self) -> Any:
         raise TypeError("the coroutine of a spare task is awaited by its task alone")

@@ -411,7 +411,8 @@ class Call(ClientRpc):
                 await self._send_each(_in_turns(requests))
             await self.close_requests()
         except asyncio.CancelledError:
-            self.cancel()
+            if not self.finished:  # else it is the end that stopped this, with replies to be read
+                self.cancel()
             raise
         except BaseException as error:
             if self._connector.loop.is_closed():
@@ -473,7 +474,8 @@ class Call(ClientRpc):
             try:
                 await waiter
             except asyncio.CancelledError:
-                self.cancel()  # the task that writes was cancelled: so is the RPC
+                if not self.finished:
+                    self.cancel()  # the task that writes was cancelled: so is the RPC
                 raise
 
     def _remember(self, body: bytes) -> None:

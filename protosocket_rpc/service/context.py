@@ -66,6 +66,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     _details: str = ""
     _metadata_sent: bool = False
     _reads: str = ""
+    _handler_done: bool = False
     _stop_code: int = 0
     _stop_message: str = ""
     _status_details: tuple[bytes, ...] = ()
@@ -145,6 +146,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def on_handler_done(self) -> None:
         """The handler's coroutine has ended; nothing of it runs any more."""
+        self._handler_done = True
         task = self._task
         if task is not None:
             self.connection.tasks.discard(task)
@@ -423,10 +425,11 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         code = to_status_code(code)
         if code is StatusCode.OK:
             raise ValueError("abort needs a code other than OK")
+        details = _as_text(details)
         if trailing_metadata is not None:
             self.set_trailing_metadata(trailing_metadata)
         self._code = code
-        self._details = _as_text(details)
+        self._details = details
         self.fail(code.number, details, (), self._trailers)
         raise AbortError(f"{code.name}: {details}")
 
@@ -481,7 +484,10 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         return max(self._deadline - self.connection.loop.time(), 0.0)
 
     def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
-        """Call `callback` with this context when the handler has ended."""
+        """Call `callback` with this context when the handler has ended; soon, if it has."""
+        if self._handler_done:
+            self.connection.loop.call_soon(callback, self)
+            return
         if self._callbacks is None:
             self._callbacks = []
         self._callbacks.append(callback)

@@ -49,7 +49,13 @@ def protobuf(message_type: type[Message]) -> Marshaller[Message]:
     return Marshaller(cls.SerializeToString, cls.FromString, name)
 
 
-BYTES: Final[Marshaller[bytes]] = Marshaller(bytes, bytes, "bytes")
+def _as_bytes(message: bytes) -> bytes:
+    if not isinstance(message, (bytes, bytearray, memoryview)):
+        raise TypeError(f"bytes are needed, not {type(message).__name__}")
+    return bytes(message)
+
+
+BYTES: Final[Marshaller[bytes]] = Marshaller(_as_bytes, bytes, "bytes")
 """The marshaller of messages that stay serialized."""
 
 

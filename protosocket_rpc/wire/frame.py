@@ -403,7 +403,8 @@ def trailers_field(pairs: Pairs) -> bytes:
 
 
 def status_field(status: Status) -> bytes:
-    content = _number(b"\x08", status.code) + _optional_content(b"\x12", status.message.encode())
+    message = status.message.encode("utf-8", "replace")  # whatever it is, the code is to arrive
+    content = _number(b"\x08", status.code) + _optional_content(b"\x12", message)
     for detail in status.details:
         content += _content(b"\x1a", detail)
     return _content(b"\x42", content)
