@@ -190,7 +190,7 @@ class _Handlers:
         self.draining = False
 
     def drain(self) -> None:
-        """Have no session accept another RPC, those to come included."""
+        """Accept no more: RPCs of the sessions that there are, and sessions."""
         self.draining = True
         for session in self.sessions:
             session.draining = True
@@ -219,8 +219,10 @@ class _Session(ServerSession[Request, Response]):
 
     def on_open(self, connection: Connection[Envelope[Request], Response]) -> None:
         super().on_open(connection)
+        if self._handlers.draining:  # its handshake took longer than the server was to live
+            connection.close()
+            return
         self._handlers.sessions.add(self)
-        self.draining = self._handlers.draining
         self._service = self._make_service(connection)
 
     def on_close(self, cause: Exception | None) -> None:

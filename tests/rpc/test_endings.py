@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
@@ -17,14 +18,16 @@ from rpc.notes import (
     END,
     Note,
     NoteCodec,
+    Peer,
     Server,
     client_and_peer,
     connect,
     peer_of,
     serving,
 )
-from support import wait_until
+from support import Certificates, wait_until
 
+from protosocket_rpc import raw
 from protosocket_rpc.errors import ConnectionClosed, RemoteCancelled
 from protosocket_rpc.rpc import RpcClient
 from protosocket_rpc.rpc.server_session import ServerRpc
@@ -776,17 +779,51 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(
         peer.connection.resume_reading()
 
 
-async def test_a_handler_can_stop_its_server() -> None:
+@pytest.mark.parametrize("grace", [None, 3600])
+async def test_a_handler_can_stop_its_server(grace: float | None) -> None:
+    """It is not among those that it waits for."""
     servers: list[Server] = []
 
     async def answer(note: Note) -> Note:
-        await servers[0].rpc.stop()
+        await servers[0].rpc.stop(grace)
         return note
 
     async with serving(answer) as server, await connect(server.rpc.target) as client:
         servers.append(server)
         with pytest.raises(RemoteCancelled):
             await client.unary(Note())
+
+
+async def test_a_connection_that_is_made_while_the_server_stops_is_closed(
+    certificates: Certificates,
+) -> None:
+    handlers = Handlers()
+    tls = certificates.client_context()
+    context = certificates.server_context()
+    async with serving(handlers.new_rpc, ssl=context, target="localhost:0") as server:
+        loop = asyncio.get_running_loop()
+        host, port = server.rpc.target.split(":")
+        async with await connect(server.rpc.target, ssl=tls) as client:
+            call = client.unary(Note())
+            await handlers.running.acquire()
+            with socket.create_connection((host, int(port))) as sock:
+                sock.setblocking(False)
+                # Accepted, by the time that this one is.
+                await (await connect(server.rpc.target, ssl=tls)).close()
+                stopping = asyncio.ensure_future(server.rpc.stop(3600))
+                await asyncio.sleep(0)
+                late = Peer()
+                await loop.create_connection(
+                    lambda: raw.Connection(loop, NoteCodec(), late, raw.Limits()),
+                    sock=sock.dup(),
+                    ssl=tls,
+                    server_hostname="localhost",
+                )
+                assert await late.closed is None
+            assert not stopping.done()
+            call.cancel()
+            await stopping
+    assert len(server.services) == 2
 
 
 # -- memory ------------------------------------------------------------------------------------

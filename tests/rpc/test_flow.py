@@ -96,6 +96,7 @@ async def test_a_stream_stops_while_its_connection_is_not_writable() -> None:
     async def numbers(note: Note) -> AsyncIterator[Note]:
         nonlocal yielded
         for yielded in range(1000):  # noqa: B007  # read by the test
+            assert server.sessions[0].connection.writable
             yield Note("x" * 100 * KIB)
 
     async with serving(numbers) as server, peer_of(server) as peer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -111,6 +113,27 @@ async def test_an_attempt_that_nobody_waits_for_any_more_fails_in_silence() -> N
         await asyncio.wait([getter])
         connector.go_on.set()
         await wait_until(lambda: pool._slots[0]._attempt is None)
+
+
+async def test_failures_leave_no_garbage_behind() -> None:
+    async def refuse() -> RpcClient[Note, Note]:
+        raise ConnectionRefusedError
+
+    async def fail(times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(ConnectionRefusedError):
+                await pool.get()
+
+    pool = ConnectionPool(refuse, 1)
+    loop = asyncio.get_running_loop()
+    await loop.create_task(fail(5))
+    gc.collect()
+    gc.disable()
+    try:
+        await loop.create_task(fail(50))
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
 
 
 async def test_a_closed_pool_gives_nothing(connector: Connector) -> None:
