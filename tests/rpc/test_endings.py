@@ -780,11 +780,14 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(
 
 
 @pytest.mark.parametrize("grace", [None, 3600])
-async def test_a_handler_can_stop_its_server(grace: float | None) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_handler_can_stop_its_server(grace: float | None, waits: bool) -> None:
     """It is not among those that it waits for."""
     servers: list[Server] = []
 
     async def answer(note: Note) -> Note:
+        if waits:
+            await asyncio.sleep(0)
         await servers[0].rpc.stop(grace)
         return note
 
