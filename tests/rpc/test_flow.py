@@ -139,7 +139,10 @@ async def test_replies_wait_for_a_client_that_does_not_read() -> None:
 
 
 async def test_many_streams_wait_for_a_client_that_does_not_read() -> None:
+    go_on = asyncio.Event()
+
     async def answer(note: Note) -> AsyncIterator[Note]:
+        await go_on.wait()  # a server that is stalled would not read the other requests
         for number in range(3):
             await asyncio.sleep(0)
             yield Note(str(number) * 256 * KIB)
@@ -149,10 +152,11 @@ async def test_many_streams_wait_for_a_client_that_does_not_read() -> None:
         serving(answer, limits=Limits(max_queued_output=1)) as server,
         peer_of(server) as peer,
     ):
-        peer.connection.pause_reading()
         for id in range(1, 101):
             peer.say(id=id)
         await wait_until(lambda: server.sessions and len(server.sessions[0].rpcs) == 100)
+        peer.connection.pause_reading()
+        go_on.set()
         await wait_until(lambda: not server.sessions[0].connection.writable)
         await quiet()
         peer.connection.resume_reading()
