@@ -59,7 +59,7 @@ def test_the_wrong_kind_is_refused_with_its_name_and_what_it_has_to_be(
 ) -> None:
     _, streams_replies = METHODS[name]
     wrong, is_a, expected = (
-        (coroutine, "is a coroutine function that returns bytes", "make it an async generator")
+        (coroutine, "is a coroutine function", "make it an async generator")
         if streams_replies
         else (generator, "is a generator", "make it a function with `return`")
     )
@@ -86,3 +86,15 @@ def test_a_base_without_overrides_is_taken(services: Any) -> None:
 def test_what_is_no_servicer_is_refused() -> None:
     with pytest.raises(TypeError, match="derived from no generated servicer"):
         protosocket_rpc.server().add(object())
+
+
+def test_one_that_says_nothing_has_to_write(services: Any) -> None:
+    async def writes(self, request, context):  # type: ignore[no-untyped-def]  # the case
+        await context.write(b"")
+
+    async def returns(self, request, context):  # type: ignore[no-untyped-def]  # the case
+        return [b""]
+
+    added(services, "SayHelloInEveryLanguage", writes)
+    with pytest.raises(TypeError, match="make it an async generator"):
+        added(services, "SayHelloInEveryLanguage", returns)

@@ -206,12 +206,22 @@ def check_kind(method: MethodDescriptor[Any, Any], behavior: Callable[..., Any])
             f"{name} is a generator, but {method.path} has one reply: "
             "make it a function with `return` for the reply"
         )
-    if method.streams_replies and inspect.iscoroutinefunction(behavior):
-        # One that returns nothing may context.write() its replies.
-        returned = getattr(behavior, "__annotations__", {}).get("return")
+    if method.streams_replies and inspect.iscoroutinefunction(behavior) and not _writes(behavior):
+        raise TypeError(
+            f"{name} is a coroutine function, but {method.path} streams its replies: "
+            "make it an async generator, with `yield` for each reply"
+        )
+
+
+def _writes(behavior: Callable[..., Any]) -> bool:
+    """True for a coroutine function that may context.write() its replies, as grpc.aio's do.
+
+    It says that it returns nothing; or says nothing, and mentions `write`.
+    """
+    annotations = getattr(behavior, "__annotations__", {})
+    if "return" in annotations:
+        returned = annotations["return"]
         returned = str(getattr(returned, "__name__", returned))
-        if returned.rpartition(".")[2] not in _NO_REPLY:
-            raise TypeError(
-                f"{name} is a coroutine function that returns {returned}, but {method.path} "
-                "streams its replies: make it an async generator, with `yield` for each reply"
-            )
+        return returned.rpartition(".")[2] in _NO_REPLY
+    code = getattr(inspect.unwrap(behavior), "__code__", None)
+    return code is None or "write" in code.co_names
