@@ -102,8 +102,12 @@ class Peers:
         self.count = 0
         self._accepted: asyncio.Queue[Peer] = asyncio.Queue()
         self.all: list[Peer] = []
+        self.closed = False
 
     def add(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.closed:  # it was on its way: a channel connects again when it has lost a peer
+            writer.close()
+            return
         peer = Peer(reader, writer)
         self.count += 1
         self.all.append(peer)
@@ -122,6 +126,7 @@ async def listening(port: int = 0) -> AsyncIterator[Peers]:
         yield peers
     finally:
         server.close()
+        peers.closed = True
         for peer in peers.all:
             peer.writer.close()
         closed = [peer.writer.wait_closed() for peer in peers.all]
