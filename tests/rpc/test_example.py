@@ -48,8 +48,6 @@ async def test_the_ticker(example: Path) -> None:
         assert output is not None
         said = [(await asyncio.wait_for(output.readline(), 10)).decode() for _ in range(4)]
         assert "is here" in said[0]
-        assert said[1:] == [
-            "INITECH is followed no more\n",
-            "ACME is followed no more\n",
-            "gone\n",
-        ]
+        assert {"INITECH is followed no more\n", "ACME is followed no more\n"} < set(said)
+        # A client that closes without reading the last of a stream may reset the connection.
+        assert [line for line in said if line.startswith(("gone", "lost: "))]
