@@ -311,6 +311,14 @@ class Connection(Generic[Inbound, Outbound]):
         self._transport.abort()
         self._fail_writable_waiters()
 
+    def give_up(self) -> None:
+        """The attempt to connect has failed, or was cancelled; it may have come up all the same.
+
+        uvloop closes the transport then without a word.
+        """
+        if self._transport is not None:
+            self.abort(ConnectionClosed("the attempt to connect was given up"))
+
     def unsent(self) -> list[bytes]:
         """For `Reactor.on_close`: what was written here and never left, in order."""
         return self._out

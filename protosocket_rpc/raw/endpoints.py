@@ -47,10 +47,12 @@ async def connect(
     connection = Connection(loop, codec, reactor, limits or Limits(), registry)
     try:
         await open_transport(loop, lambda: connection, target, ssl, server_hostname)
-    except ssl_module.SSLError:
-        raise  # which has more to say than its text
-    except OSError as error:
-        raise _with_target(error, target) from error
+    except BaseException as error:
+        connection.give_up()
+        # An SSLError has more to say than its text.
+        if isinstance(error, OSError) and not isinstance(error, ssl_module.SSLError):
+            raise _with_target(error, target) from error
+        raise
     return connection
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl as ssl_module
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar, overload
 
-from protosocket_rpc.errors import UsageError
+from protosocket_rpc.per_loop import PerLoop
 from protosocket_rpc.raw import parse_addresses
 from protosocket_rpc.service.client_interceptors import (
     ClientInterceptor,
@@ -19,7 +20,6 @@ from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.connectivity import ChannelConnectivity, ClientConnectivity
 from protosocket_rpc.service.connector import Connector
 from protosocket_rpc.service.credentials import ChannelCredentials, to_channel_credentials
-from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.deprecated import Deprecated
 from protosocket_rpc.service.descriptor import (
     BYTES,
@@ -48,7 +48,9 @@ Reply = TypeVar("Reply")
 class Channel:
     """Calls the services of one target. Made by `insecure_channel()` and `secure_channel()`.
 
-    Needs no event loop to be made: it connects when the first call is.
+    Needs no event loop to be made: it connects when the first call is. May be used by several
+    event loops, on several threads, and in the children of a process that forks: each loop has
+    connections of its own, which end with it.
     """
 
     def __init__(
@@ -83,11 +85,18 @@ class Channel:
         for interceptor in interceptors:
             check(interceptor)
         self._interceptors = list(interceptors)
-        self._server_hostname = server_hostname
-        self._connector: Connector | None = None
-        self._connections = connections
-        self._connectivity = connectivity or ClientConnectivity()
-        self._closed = False
+        self._connectors = PerLoop(
+            "Channel",
+            partial(
+                Connector,
+                target=target,
+                credentials=self.credentials,
+                server_hostname=server_hostname,
+                limits=self.limits,
+                connectivity=connectivity or ClientConnectivity(),
+                connections=connections,
+            ),
+        )
 
     def __repr__(self) -> str:
         return f"<Channel to {self.target} {self.get_state().name}>"
@@ -99,25 +108,9 @@ class Channel:
             UsageError: the channel is closed.
             RuntimeError: no event loop is running.
         """
-        connector = self._connector
+        connector = self._connectors.latest
         if connector is None or connector.loop is not asyncio.get_running_loop():
-            connector = self._bind()
-        return connector
-
-    def _bind(self) -> Connector:
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise UsageError("Channel is closed.")
-        connector = self._connector = Connector(
-            loop,
-            Deadlines(loop),
-            self.target,
-            self.credentials,
-            self._server_hostname,
-            self.limits,
-            self._connectivity,
-            self._connections,
-        )
+            connector = self._connectors.get()
         return connector
 
     # -- methods ---------------------------------------------------------------------------
@@ -208,18 +201,17 @@ class Channel:
 
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
         """The channel's state; connects if it is idle and that is asked for."""
-        if self._closed:
+        if self._connectors.closed:
             return ChannelConnectivity.SHUTDOWN
         if try_to_connect:
             connector = self.connector()
             connector.connect()
             return connector.state
-        return ChannelConnectivity.IDLE if self._connector is None else self._connector.state
+        found = self._connectors.find()
+        return ChannelConnectivity.IDLE if found is None else found.state
 
     async def wait_for_state_change(self, last_observed_state: ChannelConnectivity) -> None:
         """Wait until the state is another than the one last seen."""
-        if self._closed:
-            raise UsageError("Channel is closed.")
         await self.connector().wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
@@ -231,10 +223,7 @@ class Channel:
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel. Calls in flight may end for `grace` seconds, then are cancelled."""
-        self._closed = True
-        if self._connector is not None:
-            await self._connector.close(grace)
-            self._connector.deadlines.close()
+        await self._connectors.close(grace)
 
     async def __aenter__(self) -> Channel:
         return self

@@ -16,6 +16,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ConnectionClosed
+from protosocket_rpc.per_loop import release_descriptor
 from protosocket_rpc.raw import parse_addresses
 from protosocket_rpc.service.backoff import Backoff
 from protosocket_rpc.service.call import Call
@@ -58,7 +59,7 @@ class Connector:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        deadlines: Deadlines,
+        *,
         target: str,
         credentials: ChannelCredentials,
         server_hostname: str | None,
@@ -67,7 +68,7 @@ class Connector:
         connections: int,
     ) -> None:
         self.loop = loop
-        self.deadlines = deadlines
+        self.deadlines = Deadlines(loop)
         self.target = target
         self.server_hostname = server_hostname
         self.limits = limits
@@ -322,38 +323,63 @@ class Connector:
 
     async def close(self, grace: float | None) -> None:
         """Let calls end for `grace` seconds, cancel the rest, and close."""
-        if self.state is _SHUTDOWN:
-            return
-        calls = [call for call in self._calls() if not call.finished]
+        calls = self._calls()
         if grace and calls:
             ends = [asyncio.ensure_future(call._wait_end()) for call in calls]
             _, pending = await asyncio.wait(ends, timeout=grace)
             for end in pending:
                 end.cancel()
-        await self._shut_down()
-        for session in list(self.sessions):
-            session.sender().close()
-            done, _ = await asyncio.wait([session.closed], timeout=CLOSE_TIMEOUT)
-            if not done:  # the server does not read what is still to be sent
+        self.shut_down()
+        tasks = [task for task in (self._resolving, *self._attempts()) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+        sessions = list(self.sessions)
+        if sessions:
+            await asyncio.wait([each.closed for each in sessions], timeout=CLOSE_TIMEOUT)
+        for session in sessions:
+            if not session.closed.done():  # the server does not read what is still to be sent
                 session.sender().abort(ConnectionClosed("the channel was closed"))
                 await session.closed
 
-    async def _shut_down(self) -> None:
-        self.state = _SHUTDOWN
-        self.session = None
-        self.ready = []
-        self._wake_watchers()
-        self._upkeep.stop()
-        if self._resolve_timer is not None:
-            self._resolve_timer.cancel()
+    def shut_down(self) -> None:
+        """Cancel all calls, and begin to close."""
+        if self.state is _SHUTDOWN:
+            return
+        self._stop()
         if self._resolving is not None:
             self._resolving.cancel()
-            await asyncio.wait([self._resolving])
-        for subchannel in self._subchannels.values():
-            await subchannel.close()
+        for attempt in self._attempts():
+            attempt.cancel()
         for call in self._calls():
             call.cancel()
         self._waiting.clear()
+        for session in list(self.sessions):
+            session.sender().close()
+        self.deadlines.close()
+        self._wake_watchers()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: touch nothing that the parent goes on using."""
+        self._stop()
+        for session in self.sessions:
+            sock = session.sender().get_extra_info("socket")
+            if sock is not None and sock.fileno() >= 0:
+                release_descriptor(sock.fileno())
+
+    def _stop(self) -> None:
+        """No further connection, timer or call."""
+        self.state = _SHUTDOWN
+        self.session = None
+        self.ready = []
+        self._upkeep.stop()
+        if self._resolve_timer is not None:
+            self._resolve_timer.cancel()
+        for subchannel in self._subchannels.values():
+            subchannel.stop()
+
+    def _attempts(self) -> list[asyncio.Task[None]]:
+        attempts = [each.attempt for each in self._subchannels.values()]
+        return [attempt for attempt in attempts if attempt is not None]
 
     def _calls(self) -> list[Call]:
         calls = [call for call in self._waiting if not call.finished]

@@ -49,6 +49,7 @@ class Subchannel:
         session: the connection; None while there is none that takes calls.
         state: as in gRPC.
         error: why the last attempt failed; None if it did not.
+        attempt: the task that connects; None if there is none.
         retry_at: no attempt before that, in the loop's time.
     """
 
@@ -62,31 +63,26 @@ class Subchannel:
         self._backoff = Backoff(
             connector.connectivity.first_backoff, connector.connectivity.longest_backoff
         )
-        self._attempt: asyncio.Task[None] | None = None
+        self.attempt: asyncio.Task[None] | None = None
         self._greeting: asyncio.TimerHandle | None = None
         self._closed = False
 
     def connect(self) -> None:
         """Begin to connect, unless there is a connection or an attempt, or one to come."""
-        if self.session is None and self._attempt is None and not self._closed:
+        if self.session is None and self.attempt is None and not self._closed:
             # A connection is nobody's in particular, though a handler's call may be what needs it.
-            self._attempt = Context().run(self.connector.loop.create_task, self._connect())
+            self.attempt = Context().run(self.connector.loop.create_task, self._connect())
 
-    async def close(self) -> None:
-        """Give up the attempt that is under way."""
+    def stop(self) -> None:
+        """Make no further connection. What there is stays."""
         self._closed = True
         self._end_greeting()
-        attempt = self._attempt
-        if attempt is not None:
-            attempt.cancel()
-            await asyncio.wait([attempt])
 
     def retire(self) -> None:
         """The endpoint is gone: let the calls in flight end, and close."""
-        self._closed = True
-        self._end_greeting()
-        if self._attempt is not None:
-            self._attempt.cancel()
+        self.stop()
+        if self.attempt is not None:
+            self.attempt.cancel()
         session = self.session
         if session is not None:
             self.session = None
@@ -104,12 +100,12 @@ class Subchannel:
         try:
             session = await asyncio.wait_for(self._open_any(), timeout)
         except Exception as error:  # whatever it is, it is why there is no connection
-            self._attempt = None
+            self.attempt = None
             if isinstance(error, asyncio.TimeoutError) and not str(error):
                 error = TimeoutError(f"no connection within {timeout:g} seconds")
             self._on_failed(error)
         else:
-            self._attempt = None
+            self.attempt = None
             if self._closed:
                 session.sender().abort(ConnectionClosed("the connection is not needed any more"))
             else:
@@ -167,9 +163,13 @@ class Subchannel:
         hostname = connector.server_hostname
         if credentials.ssl is not None and hostname is None:
             hostname = self.endpoint.name
-        await open_transport(
-            connector.loop, lambda: connection, str(address), credentials.ssl, hostname
-        )
+        try:
+            await open_transport(
+                connector.loop, lambda: connection, str(address), credentials.ssl, hostname
+            )
+        except BaseException:
+            connection.give_up()
+            raise
         try:
             credentials.check(connection)
         except PeerRefused as error:
