@@ -67,7 +67,7 @@ async def test_a_call_inherits_what_is_left_of_the_deadline() -> None:
             return await back.stub.unary(b"", timeout=1000.0)
 
         async with hop(Unary=outer) as front:
-            assert 0 < float(await front.stub.unary(b"", timeout=TIMEOUT)) <= TIMEOUT
+            assert 0 < float(await front.stub.unary(b"", timeout=TIMEOUT)) < TIMEOUT + 0.001
 
 
 async def test_a_shorter_timeout_of_the_call_itself_holds() -> None:
@@ -80,7 +80,7 @@ async def test_a_shorter_timeout_of_the_call_itself_holds() -> None:
             return await back.stub.unary(b"", timeout=TIMEOUT)
 
         async with hop(Unary=outer) as front:
-            assert 0 < float(await front.stub.unary(b"", timeout=1000.0)) <= TIMEOUT
+            assert 0 < float(await front.stub.unary(b"", timeout=1000.0)) < TIMEOUT + 0.001
 
 
 async def test_without_a_deadline_none_is_inherited() -> None:
@@ -113,7 +113,7 @@ async def test_the_deadline_ends_every_hop() -> None:
                 await assert_code(call, ps.StatusCode.DEADLINE_EXCEEDED)
                 await inner.ended.wait()
                 assert inner.time_remaining is not None
-                assert inner.time_remaining <= 0.2
+                assert inner.time_remaining < 0.201
 
 
 @pytest.mark.parametrize("kind", ["unary", "replies", "requests", "both"])
