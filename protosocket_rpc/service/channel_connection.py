@@ -88,7 +88,7 @@ class ChannelConnection(ClientSession):
 
     def on_close(self, cause: Exception | None) -> None:
         self.lost = True
-        self.subchannel.on_gone(self)
+        self.subchannel.on_lost(self, cause)
         super().on_close(cause)
         if not self.closed.done():
             self.closed.set_result(None)

@@ -65,7 +65,7 @@ def _hint(connector: Connector, call: Call, code: int, cause: BaseException | No
         if isinstance(cause, kind):
             return hint
     session = _session(call)
-    if isinstance(cause, ConnectionClosed) and session is not None and not session.heard:
+    if isinstance(cause, ConnectionClosed) and (session is None or not session.heard):
         return "the server closed without a word: does it want TLS, or another protocol?"
     return ""
 

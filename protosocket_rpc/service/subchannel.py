@@ -184,7 +184,9 @@ class Subchannel:
         self.error = None
         if session.failure is not None:
             self.on_broken(session, session.failure)
-        elif session.lost or session.draining:
+        elif session.lost:
+            self.on_lost(session, None)
+        elif session.draining:
             self.on_gone(session)
         elif connector.ready and session.peer is None:
             # A server that is about to end may take a connection and never serve it. There are
@@ -220,6 +222,17 @@ class Subchannel:
             self.session = None
             self._end_greeting()
             self._on_failed(error)
+
+    def on_lost(self, session: ChannelConnection, cause: Exception | None) -> None:
+        """A connection is lost. If the server never said a word, that is as bad as no answer.
+
+        So it is when the server refuses a certificate, which TLS 1.3 lets it do that late.
+        """
+        if session is self.session and not session.heard:
+            self.connector.sessions.discard(session)
+            self.on_broken(session, cause or ConnectionClosed("the server closed without a word"))
+        else:
+            self.on_gone(session)
 
     def on_gone(self, session: ChannelConnection) -> None:
         """A connection takes no more calls: it is lost, or the server said so."""
