@@ -439,7 +439,7 @@ async def surface_of_a_call():
         done = asyncio.Event()
         call.add_done_callback(lambda each: done.set() if each is call else None)
         left = call.time_remaining()
-        before = [call.done(), call.cancelled(), 0 < left <= 30]
+        before = [call.done(), call.cancelled(), 0 < left <= 31]
         await call
         await asyncio.wait_for(done.wait(), 10)
         return [
@@ -528,7 +528,7 @@ async def deadline():
 async def deadline_on_the_server():
     async def handler(request, context):
         left = context.time_remaining()
-        return b"some" if left is not None and 0 < left <= 30 else b"none"
+        return b"some" if left is not None and 0 < left <= 31 else b"none"
 
     async with running(uu=handler) as channel:
         method = channel.unary_unary("/s/uu")
