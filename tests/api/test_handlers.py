@@ -309,9 +309,11 @@ async def test_generator_in_a_thread_does_not_run_ahead_of_its_client() -> None:
 
 async def test_deadline_ends_the_call_while_its_thread_goes_on() -> None:
     release = threading.Event()
+    contexts: list[SyncContext] = []
     ended: list[bool] = []
 
     def unary(request: bytes, context: SyncContext) -> bytes:
+        contexts.append(context)
         release.wait()
         ended.append(not context.is_active())
         return request
@@ -320,6 +322,8 @@ async def test_deadline_ends_the_call_while_its_thread_goes_on() -> None:
         with pytest.raises(ps.AioRpcError) as raised:
             await each.unary(b"", timeout=0.05)
         assert raised.value.code() is ps.StatusCode.DEADLINE_EXCEEDED
+        # The client's deadline may pass first: its cancel is on the way then.
+        await wait_until(lambda: contexts and not contexts[0].is_active())
         release.set()
     assert ended == [True]
 

@@ -1116,7 +1116,9 @@ async def unix_socket():
 SCENARIOS = {
     name: function
     for name, function in list(globals().items())
-    if inspect.iscoroutinefunction(function)
+    # From 3.12 on, the module inspect itself passes for a coroutine function.
+    if inspect.isfunction(function)
+    and inspect.iscoroutinefunction(function)
     and not inspect.signature(function).parameters
     and function.__module__ == __name__
 }
