@@ -202,7 +202,7 @@ class Connection(Generic[Inbound, Outbound]):
 
     def _write_stalled(self, data: bytes) -> None:
         if self._closing:
-            raise ConnectionClosed("the connection is closed") from self._failure
+            raise self._closed_error("the connection is closed")
         if self._queued >= self._limits.max_queued_output:
             raise OutputQueueFull(
                 f"{self._queued} bytes wait for {self.get_extra_info('peername')}, which does not "
@@ -241,7 +241,7 @@ class Connection(Generic[Inbound, Outbound]):
             ConnectionClosed: the connection ended first.
         """
         if self._closing:
-            raise ConnectionClosed("the connection is closed") from self._failure
+            raise self._closed_error("the connection is closed")
         if self._stalled:
             waiter = self._loop.create_future()
             self._writable_waiters.append(waiter)
@@ -357,9 +357,13 @@ class Connection(Generic[Inbound, Outbound]):
         self._writable_waiters = []
         for waiter in waiters:
             if not waiter.done():
-                error = ConnectionClosed("the connection ended before its peer had read enough")
-                error.__cause__ = self._failure
-                waiter.set_exception(error)
+                text = "the connection ended before its peer had read enough"
+                waiter.set_exception(self._closed_error(text))
+
+    def _closed_error(self, text: str) -> ConnectionClosed:
+        error = ConnectionClosed(text)
+        error.__cause__ = self._failure  # "raise ... from" is lost on mypyc
+        return error
 
     def _report(self, message: str, error: Exception) -> None:
         context = {"message": message, "exception": error, "protocol": self}
