@@ -120,6 +120,8 @@ class TestPipeline:
         await sensor.connection.wait_closed()
 
 
+@pytest.mark.toolchain
+@pytest.mark.timeout(120)
 def test_their_types_hold() -> None:
     command = [sys.executable, "-m", "mypy", "--strict", ROOT / "examples" / "raw"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
