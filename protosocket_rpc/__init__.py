@@ -79,6 +79,7 @@ from protosocket_rpc.service.descriptor import (
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, Next
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import CallOptions
+from protosocket_rpc.service.rich_status import RichStatus, rich_status, status_details
 from protosocket_rpc.service.rpc_handlers import (
     GenericRpcHandler,
     HandlerCallDetails,
@@ -137,6 +138,7 @@ __all__ = [
     "ProtocolError",
     "ProtosocketError",
     "RemoteCancelled",
+    "RichStatus",
     "RpcError",
     "RpcFinished",
     "RpcLimits",
@@ -179,6 +181,7 @@ __all__ = [
     "metadata_call_credentials",
     "method_handlers_generic_handler",
     "protobuf",
+    "rich_status",
     "run",
     "secure_channel",
     "server",
@@ -187,6 +190,7 @@ __all__ = [
     "ssl_context_server_credentials",
     "ssl_server_certificate_configuration",
     "ssl_server_credentials",
+    "status_details",
     "stream_stream_rpc_method_handler",
     "stream_unary_rpc_method_handler",
     "unary_stream_rpc_method_handler",

@@ -374,6 +374,11 @@ class Call(ClientRpc):
         await self._wait_end()
         return self._details
 
+    async def status_details(self) -> tuple[bytes, ...]:
+        """The rich details of the status, serialized; waits for it. See `service.rich_status`."""
+        await self._wait_end()
+        return () if self._status is None else self._status.details
+
     async def wait_for_connection(self) -> None:
         """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
         while self.session is None and not self.finished:

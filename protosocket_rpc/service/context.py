@@ -430,7 +430,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             self.set_trailing_metadata(trailing_metadata)
         self._code = code
         self._details = details
-        self.fail(code.number, details, (), self._trailers)
+        self._fail(code.number, details)
         raise AbortError(f"{code.name}: {details}")
 
     async def abort_with_status(self, status: Status) -> NoReturn:

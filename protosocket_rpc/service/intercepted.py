@@ -140,6 +140,16 @@ class InterceptedCall:
             return f"an interceptor raised {error!r}"
         return details
 
+    async def status_details(self) -> tuple[bytes, ...]:
+        """The rich details of the status, serialized; waits for it. See `service.rich_status`."""
+        try:
+            details: tuple[bytes, ...] = await (await self._resolved()).status_details()
+        except AioRpcError as error:
+            return error.status_details()
+        except Exception:  # an interceptor's own, or cancelled: neither has any
+            return ()
+        return details
+
     def debug_error_string(self) -> DebugString:
         """Where and how it happened, for people."""
         call = self._call()
@@ -266,7 +276,8 @@ class _WithRequests(InterceptedCall):
             await self.initial_metadata(),
             await self.trailing_metadata(),
             await self.details(),
-            self.debug_error_string(),
+            str(self.debug_error_string()),
+            await self.status_details(),
         )
 
 
@@ -325,6 +336,9 @@ class _Substitute:
         call = self._made.call
         metadata: Metadata = Metadata() if call is None else await call.trailing_metadata()
         return metadata
+
+    async def status_details(self) -> tuple[bytes, ...]:
+        return ()
 
     def debug_error_string(self) -> DebugString:
         call = self._made.call
@@ -423,6 +437,11 @@ class SubstituteReplies(_Substitute):
 
     async def details(self) -> str:
         return (await self._outcome())[1]
+
+    async def status_details(self) -> tuple[bytes, ...]:
+        await asyncio.wait([self._task])
+        error = None if self._task.cancelled() else self._task.exception()
+        return error.status_details() if isinstance(error, AioRpcError) else ()
 
     async def initial_metadata(self) -> Metadata:
         await self._first_call()

@@ -185,6 +185,10 @@ class StreamCall(Generic[Request, Reply]):
         """The text that came with the code; waits for it."""
         return await self._rpc.details()
 
+    async def status_details(self) -> tuple[bytes, ...]:
+        """The rich details of the status, serialized; waits for it. See `service.rich_status`."""
+        return await self._rpc.status_details()
+
     async def wait_for_connection(self) -> None:
         """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
         await self._rpc.wait_for_connection()
