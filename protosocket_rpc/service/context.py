@@ -171,6 +171,9 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             for call in list(self._calls):
                 call.on_parent_stopped(code)
 
+    def on_rejected(self, message: str) -> None:
+        _log.info("%s: rejected, from %s: %s", self.method(), self.peer(), message)
+
     def adopt(self, call: Call) -> None:
         """End `call` if this RPC ends over the head of its handler, or at once if it has."""
         if self._stopped:

@@ -73,6 +73,10 @@ class Running:
         """A connection is about to be closed for what its peer did."""
         _log.warning("closing the connection from %s: %s", peer, error)
 
+    def on_refused(self, peer: str, why: str) -> None:
+        """An RPC could not be accepted for what its client sent."""
+        _log.info("refused a call from %s: %s", peer, why)
+
     def on_drained(self, session: ServiceConnection) -> None:
         """The last RPC has ended of a connection that takes no more."""
         self._undrained.discard(session)

@@ -97,6 +97,7 @@ class ServiceConnection(ServerSession):
         if handler is None:
             handler = self._running.routes.find(frame)
         if handler is None:
+            self._running.on_refused(self.peer_name, f"there is no method {frame.method!r}")
             self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
         elif not self._limited or self._admit(frame.id):
             ServicerContext(self, frame, handler).start()
@@ -186,6 +187,10 @@ class ServiceConnection(ServerSession):
         else:
             reason = str(error) if isinstance(error, PeerRefused) else "server error"
         self.go_away(reason, INTERNAL)
+
+    def on_oversized(self, message: Frame) -> None:
+        self._running.on_refused(self.peer_name, self.too_large(message.announced))
+        super().on_oversized(message)
 
     def on_drained(self) -> None:
         self._running.on_drained(self)

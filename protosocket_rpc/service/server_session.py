@@ -81,7 +81,11 @@ class ServerSession(ServiceSession):
                     self.last_id = id
                 self.accept(message)
         elif message.code == OVERSIZED:
-            self.answer_error(message.id, RESOURCE_EXHAUSTED, self.too_large(message.announced))
+            self.on_oversized(message)
+
+    def on_oversized(self, message: Frame) -> None:
+        """A frame that is too large arrived, for an RPC that is not in flight."""
+        self.answer_error(message.id, RESOURCE_EXHAUSTED, self.too_large(message.announced))
 
     def answer_error(self, id: int, code: int, message: str) -> None:
         """End an RPC with a status, whichever kind it is: END follows, for a stream's sake."""
@@ -166,6 +170,9 @@ class ServerRpc(ServiceRpc):
         """
         raise NotImplementedError
 
+    def on_rejected(self, message: str) -> None:
+        """The client sent what this RPC cannot take, and it ends for that."""
+
     # -- opening ---------------------------------------------------------------------------
 
     def open(self) -> bool:
@@ -180,7 +187,7 @@ class ServerRpc(ServiceRpc):
             size = metadata_size(metadata)
             limit = session.limits.max_metadata_size
             if size > limit:
-                self.fail(
+                self.reject(
                     RESOURCE_EXHAUSTED,
                     too_large("Received metadata", size, limit, "server", "max_metadata_size"),
                 )
@@ -196,7 +203,7 @@ class ServerRpc(ServiceRpc):
                 session.limits.stream_window,
             )
         elif body is None:
-            self.fail(INTERNAL, "the method takes one request, and the call opened without one")
+            self.reject(INTERNAL, "the method takes one request, and the call opened without one")
             return False
         elif (
             not opening.more
@@ -222,7 +229,7 @@ class ServerRpc(ServiceRpc):
         try:
             body = receive.push(frame)
         except MessageRefused as error:
-            self.stop(error.code, str(error))
+            self.reject(error.code, str(error))
             return
         if body is None:
             return
@@ -242,7 +249,7 @@ class ServerRpc(ServiceRpc):
             self.send.grant(message.credit)
         if message.body is not None:
             if self.receive is None or self.receive.ended:
-                self.stop(INTERNAL, "a request arrived after the last one that was due")
+                self.reject(INTERNAL, "a request arrived after the last one that was due")
             else:
                 self._on_body(message)
 
@@ -250,7 +257,7 @@ class ServerRpc(ServiceRpc):
         receive = self.receive
         if receive is not None and not receive.ended:
             if receive.partial:
-                self.stop(INTERNAL, "the request stream ended in the middle of a message")
+                self.reject(INTERNAL, "the request stream ended in the middle of a message")
                 return
             receive.end()
             if self.streams_requests:
@@ -262,7 +269,7 @@ class ServerRpc(ServiceRpc):
         self._end(encode_frame(self.id, CANCEL, b""))
 
     def on_oversized(self, message: Frame) -> None:
-        self.stop(RESOURCE_EXHAUSTED, self.session.too_large(message.announced))
+        self.reject(RESOURCE_EXHAUSTED, self.session.too_large(message.announced))
 
     def on_lost(self, cause: Exception | None) -> None:
         if not self.ended:
@@ -350,6 +357,11 @@ class ServerRpc(ServiceRpc):
         if self.streams_replies:
             frames += encode_frame(self.id, END, b"")
         self._end(frames)
+
+    def reject(self, code: int, message: str) -> None:
+        """End the RPC for what its client sent."""
+        self.on_rejected(message)
+        self.stop(code, message)
 
     def stop(self, code: int, message: str) -> None:
         """End the RPC with a status, over the head of its handler."""

@@ -9,6 +9,8 @@ from protosocket_rpc.wire.frame import OVERSIZED, Frame, parse_frame
 
 # Length prefix, id and code together take at most this many bytes.
 _HEAD = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)
+# Protobuf's own limit: a longer prefix is no length of a message, but garbage.
+_LONGEST = (1 << 31) - 1
 
 
 class FrameCodec:
@@ -38,6 +40,8 @@ class FrameCodec:
                     return pos
             end = start + length
             if length > limit:
+                if length > _LONGEST:
+                    raise DecodeError(f"no frame can be {length} bytes long")
                 if size - pos < _HEAD and size < end:
                     self._needed = _HEAD if end - pos > _HEAD else end - pos
                     return pos
