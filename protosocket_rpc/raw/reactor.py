@@ -17,6 +17,8 @@ class Reactor(Generic[Inbound, Outbound]):
     them raises ends this connection, with the exception as the cause, and no other.
     """
 
+    __slots__ = ()
+
     def on_open(self, connection: Connection[Inbound, Outbound]) -> None:
         """The connection is up. Keep `connection`: it is the sender."""
 

@@ -56,6 +56,13 @@ class Session(Reactor[Message, Outbound]):
         connection: where messages leave; None before it is open.
     """
 
+    __slots__ = (
+        "connection",
+        "lost",
+        "rpcs",
+        "write",
+    )
+
     def __init__(self) -> None:
         self.rpcs: dict[int, Rpc[Message]] = {}
         self.connection: Connection[Message, Outbound] | None = None

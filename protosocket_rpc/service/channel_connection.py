@@ -28,6 +28,16 @@ class ChannelConnection(ClientSession):
         failure: what ended the connection from this side; None if nothing did.
     """
 
+    __slots__ = (
+        "_marks",
+        "_opened_at",
+        "closed",
+        "failure",
+        "go_away",
+        "peer_name",
+        "subchannel",
+    )
+
     def __init__(self, subchannel: Subchannel) -> None:
         super().__init__(subchannel.connector.limits)
         self.subchannel = subchannel
@@ -35,8 +45,9 @@ class ChannelConnection(ClientSession):
         self.closed: asyncio.Future[None] = subchannel.connector.loop.create_future()
         self.go_away: GoAway | None = None
         self.failure: Exception | None = None
-        # The last id, and when that was: calls keep no time of their own.
-        self._marks = [(0, subchannel.connector.loop.time())]
+        # Last ids, and when they were the last: calls keep no time of their own.
+        self._opened_at = subchannel.connector.loop.time()
+        self._marks: list[tuple[int, float]] | None = None
 
     @property
     def used(self) -> bool:
@@ -66,15 +77,18 @@ class ChannelConnection(ClientSession):
     def remember(self, now: float) -> None:
         """Note which calls were made before `now`."""
         marks = self._marks
-        if self._last_id != marks[-1][0]:
+        if marks is None:
+            if self._last_id:
+                self._marks = [(self._last_id, now)]
+        elif self._last_id != marks[-1][0]:
             marks.append((self._last_id, now))
             if len(marks) > _MARKS:
                 del marks[0]
 
     def time_of(self, id: int, now: float) -> tuple[float, float]:
         """Between which times the call with this id was made, as far as was noted."""
-        before = self._marks[0][1]
-        for last_id, time in self._marks:
+        before = self._opened_at
+        for last_id, time in self._marks or ():
             if id <= last_id:
                 return before, time
             before = time

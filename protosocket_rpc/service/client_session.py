@@ -42,6 +42,11 @@ class ClientSession(ServiceSession):
         draining: the server takes no further RPC on this connection.
     """
 
+    __slots__ = (
+        "_last_id",
+        "draining",
+    )
+
     side = "client"
 
     def __init__(self, limits: RpcLimits) -> None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.per_loop import release_descriptor
-from protosocket_rpc.raw import parse_addresses
+from protosocket_rpc.raw import Limits, parse_addresses
 from protosocket_rpc.service.backoff import Backoff
 from protosocket_rpc.service.call import Call
 from protosocket_rpc.service.channel_connection import ChannelConnection
@@ -72,6 +71,9 @@ class Connector:
         self.target = target
         self.server_hostname = server_hostname
         self.limits = limits
+        self.raw_limits = Limits(
+            max_buffer=limits.max_frame_size + 64, max_queued_output=limits.max_queued_output
+        )
         self.credentials = credentials
         self.connectivity = connectivity
         self.session: ChannelConnection | None = None
@@ -85,7 +87,7 @@ class Connector:
         self._some_idle = False
         # Whose turn it is. Not everybody is to begin with the same address.
         self._turn = random.randrange(1 << 16)
-        self._waiting: deque[Call] = deque()
+        self._waiting: list[Call] = []
         self._watchers: list[asyncio.Future[None]] = []
         # Why there is no connection, if there is none.
         self.error: Exception | None = None
@@ -205,7 +207,7 @@ class Connector:
         if not self._waiting or not (self.ready or self.state is _FAILED):
             return
         waiting = self._waiting
-        self._waiting = deque()
+        self._waiting = []
         for call in waiting:
             if not call.finished:
                 self.wait(call)

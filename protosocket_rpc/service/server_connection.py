@@ -39,6 +39,25 @@ _NONE: Final[set[int]] = set()
 class ServiceConnection(ServerSession):
     """One client's connection to a server."""
 
+    __slots__ = (
+        "_auth",
+        "_credentials",
+        "_expires_at",
+        "_given_up",
+        "_handlers",
+        "_idle_id",
+        "_idle_since",
+        "_limited",
+        "_most_rpcs",
+        "_most_rpcs_here",
+        "_running",
+        "deadlines",
+        "loop",
+        "peer_name",
+        "runner",
+        "tasks",
+    )
+
     def __init__(self, running: Running, credentials: ServerCredentials) -> None:
         super().__init__(running.limits)
         self._credentials = credentials

@@ -45,6 +45,14 @@ class ServerSession(ServiceSession):
         arrived_at: when that was, if anything has asked for the time since; else 0.0.
     """
 
+    __slots__ = (
+        "arrived_at",
+        "batch",
+        "draining",
+        "last_id",
+        "tells_ends",
+    )
+
     side = "server"
 
     def __init__(self, limits: RpcLimits) -> None:

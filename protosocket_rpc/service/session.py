@@ -53,6 +53,17 @@ class ServiceSession(Session[Frame, bytes]):
             said that it understands them.
     """
 
+    __slots__ = (
+        "_asked_at",
+        "_choking",
+        "_heard",
+        "_quiet_since",
+        "_sending",
+        "fragment_size",
+        "limits",
+        "peer",
+    )
+
     side: str = ""
 
     def __init__(self, limits: RpcLimits) -> None:
@@ -60,8 +71,9 @@ class ServiceSession(Session[Frame, bytes]):
         self.limits = limits
         self.peer: Settings | None = None
         self.fragment_size = UNLIMITED
-        self._sending: deque[SendHalf] = deque()
-        self._choking: set[ReceiveHalf] = set()
+        # Made when needed: most connections are idle most of the time, and there may be many.
+        self._sending: deque[SendHalf] | None = None
+        self._choking: set[ReceiveHalf] | None = None
         # When bytes were last seen to have arrived, and when a sign of life was asked for since.
         self._quiet_since = 0.0
         self._asked_at = 0.0
@@ -163,6 +175,8 @@ class ServiceSession(Session[Frame, bytes]):
 
     def enlist(self, half: SendHalf) -> None:
         """Let `half` send when it is its turn, and tell it when it has."""
+        if self._sending is None:
+            self._sending = deque()
         self._sending.append(half)
         self.sender().request_writable()
 
@@ -190,14 +204,17 @@ class ServiceSession(Session[Frame, bytes]):
     def choke(self, half: ReceiveHalf) -> None:
         """Read nothing from the connection until `half` has been read."""
         if not self._choking:
+            self._choking = set()
             self.sender().pause_reading()
+        assert self._choking is not None
         self._choking.add(half)
 
     def unchoke(self, half: ReceiveHalf) -> None:
         """Undo `choke`."""
-        self._choking.discard(half)
-        if not self._choking and not self.lost:
-            self.sender().resume_reading()
+        if self._choking is not None:
+            self._choking.discard(half)
+            if not self._choking and not self.lost:
+                self.sender().resume_reading()
 
     # -- messages and their limits ---------------------------------------------------------
 

@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ConnectionClosed, PeerRefused
-from protosocket_rpc.raw import Address, Limits
+from protosocket_rpc.raw import Address
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.endpoints import open_transport
 from protosocket_rpc.service.backoff import Backoff
@@ -154,10 +154,7 @@ class Subchannel:
             connector.loop,
             FrameCodec(connector.limits.max_frame_size),
             session,
-            Limits(
-                max_buffer=connector.limits.max_frame_size + 64,
-                max_queued_output=connector.limits.max_queued_output,
-            ),
+            connector.raw_limits,
         )
         credentials = connector.credentials
         hostname = connector.server_hostname

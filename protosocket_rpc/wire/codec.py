@@ -22,6 +22,11 @@ class FrameCodec:
             answered.
     """
 
+    __slots__ = (
+        "_max_frame_size",
+        "_needed",
+    )
+
     def __init__(self, max_frame_size: int) -> None:
         self._max_frame_size = max_frame_size
         self._needed = 0

@@ -7,6 +7,7 @@ field; the tests hold these functions against the protobuf library byte by byte.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from protosocket_rpc.errors import DecodeError
@@ -202,7 +203,7 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
     elif tag == 0x42:
         frame.status = _parse_status(data, pos, stop)
     elif tag == 0x62:
-        frame.settings = _parse_settings(data, pos, stop)
+        frame.settings = _parse_settings(data[pos:stop])
     elif tag == 0x6A:
         frame.ping = _parse_token(data, pos, stop)
     elif tag == 0x72:
@@ -295,10 +296,12 @@ def _parse_status(data: bytes, pos: int, end: int) -> Status:
     return status
 
 
-def _parse_settings(data: bytes, pos: int, end: int) -> Settings:
+@lru_cache(maxsize=16)
+def _parse_settings(content: bytes) -> Settings:
+    """Read settings. Cached, as the clients of a server mostly say the same: not to be changed."""
     settings = Settings()
     compression: list[int] = []
-    fields = _Fields(data, pos, end)
+    fields = _Fields(content, 0, len(content))
     while fields.next():
         tag = fields.tag
         if tag == 0x08:

@@ -276,11 +276,20 @@ class RecordedCall(ClientRpc):
         return list(iter(self.receive.take, None))
 
 
-class Client(Side[ClientSession]):
+class RecordingClientSession(ClientSession):
+    """Counts the times that it was told that its last call has ended."""
+
+    drained = 0
+
+    def on_drained(self) -> None:
+        self.drained += 1
+
+
+class Client(Side[RecordingClientSession]):
     """A client's side. Open RPCs on it."""
 
     def __init__(self, limits: RpcLimits | None = None, settings: Settings | None = None) -> None:
-        super().__init__(ClientSession(limits or RpcLimits()), settings)
+        super().__init__(RecordingClientSession(limits or RpcLimits()), settings)
 
     def opens(self, kind: str, body: bytes = b"request", fields: bytes = b"") -> RecordedCall:
         call = RecordedCall(kind)

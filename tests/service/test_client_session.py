@@ -309,33 +309,22 @@ def test_going_away_refuses_what_was_not_taken_and_lets_the_rest_end() -> None:
     assert taken.happened() == [("reply", b"reply")]
 
 
-class DrainingClient(Client):
-    drained = 0
-
-    def __init__(self) -> None:
-        super().__init__(LIMITS)
-        self.session.on_drained = self._on_drained  # type: ignore[method-assign]  # to see it
-
-    def _on_drained(self) -> None:
-        self.drained += 1
-
-
 def test_drained_when_the_last_call_is_answered() -> None:
-    client = DrainingClient()
+    client = Client(LIMITS)
     client.opens("UU")
     client.receives(F(0, END, go_away=(1, "")))
-    assert client.drained == 0
+    assert client.session.drained == 0
     client.receives(F(1, body=b"reply"))
-    assert client.drained == 1
+    assert client.session.drained == 1
 
 
 def test_drained_when_the_last_call_is_abandoned() -> None:
-    client = DrainingClient()
+    client = Client(LIMITS)
     call = client.opens("US")
     client.receives(F(0, END, go_away=(1, "")))
     client.sent()
     call.abandon(1, "cancelled")
-    assert client.drained == 1
+    assert client.session.drained == 1
     assert client.sent() == [F(1, CANCEL)]
 
 
