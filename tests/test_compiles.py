@@ -37,6 +37,7 @@ TRANSLATE = "import sys; from mypyc.build import mypycify; print(len(mypycify(sy
 @pytest.mark.timeout(120)
 def test_mypyc_takes_the_modules_that_run_per_message(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "protosocket_rpc", tmp_path / "protosocket_rpc")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # mypy's settings
     files = [f"protosocket_rpc/{name}.py" for name in HOT]
     done = subprocess.run(
         [sys.executable, "-c", TRANSLATE, *files], cwd=tmp_path, capture_output=True, text=True
