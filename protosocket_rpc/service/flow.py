@@ -48,6 +48,8 @@ class SendHalf:
         self._owner = owner
         self.credit = credit
         self._body: bytes | None = None
+        # Credit was taken for it: from then on it waits for its turn alone.
+        self._paid = False
         self._sent = 0
         self._before = b""
         self._first = b""
@@ -62,7 +64,8 @@ class SendHalf:
             last: encoded fields of its last frame, behind the body.
         """
         session = self._session
-        if self.credit > 0:
+        paid = self.credit > 0
+        if paid:
             # An empty message counts as one byte: it takes memory, too.
             self.credit -= len(body) or 1
             connection = session.sender()
@@ -71,6 +74,7 @@ class SendHalf:
                 return True
             session.enlist(self)
         self._body = body
+        self._paid = paid
         self._sent = 0
         self._before = before
         self._first = first
@@ -89,9 +93,9 @@ class SendHalf:
 
     def grant(self, credit: int) -> None:
         """The receiver allows more. A message that waited for it goes on its way."""
-        waited = self.credit <= 0
         self.credit += credit
-        if waited and self.credit > 0 and self._body is not None:
+        if self.credit > 0 and self._body is not None and not self._paid:
+            self._paid = True
             self.credit -= len(self._body) or 1
             self._session.enlist(self)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from service.sansio import CANCEL, END, SETTINGS, Client, F, Server, peer_settings
 
@@ -338,3 +340,60 @@ def test_settings_between_two_fragments_change_nothing_that_has_left() -> None:
     client.resumes()
     client.turns()
     assert [len(frame.body or b"") for frame in client.sent()] == [0, FRAGMENT, FRAGMENT]
+
+
+@pytest.mark.parametrize("size", [3, FRAGMENT + 1, 5 * FRAGMENT])
+@pytest.mark.parametrize("sent_before", [False, True])
+def test_a_message_pays_once_though_credit_comes_while_it_waits_for_the_peer_to_read(
+    size: int, sent_before: bool
+) -> None:
+    server = Server(LIMITS, peer_settings())
+    rpc = server.accepts("US", credit=2)
+    rpc.happened()
+    server.stalls()
+    assert not rpc.write_message(bytes(size))  # paid for, and waits for room
+    if sent_before and size > FRAGMENT:
+        server.resumes()
+        server.stalls()
+    server.receives(F(1, credit=size + 10))
+    assert rpc.send is not None
+    assert rpc.send.credit == 12
+    server.resumes()
+    server.turns()
+    assert sum(len(frame.body or b"") for frame in server.sent()) == size
+    assert rpc.happened() == ["sendable"]
+    assert rpc.send.credit == 12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_credit_is_ever_lost(seed: int) -> None:
+    """Peers that stall now and then; at the end, credit and what is unreturned are the window."""
+    rng = random.Random(seed)
+    client, server = Client(LIMITS, peer_settings()), Server(LIMITS, peer_settings())
+    call = client.opens("US")
+    server.receives_bytes(client.sent_bytes())
+    rpc = server.session.accepted[0]
+    assert rpc.send is not None
+    assert call.receive is not None
+    for _ in range(2000):
+        if not rpc.send.pending:
+            rpc.write_message(bytes(rng.choice([0, 1, 300, 700, 2000])))
+        if rng.random() < 0.3:
+            server.stalls()
+        elif not server.connection.writable:
+            server.resumes()
+        server.turns()
+        if rng.random() < 0.7:
+            client.receives_bytes(server.sent_bytes())
+        if rng.random() < 0.7:
+            call.read_all()
+        if rng.random() < 0.7:
+            server.receives_bytes(client.sent_bytes())
+    for _ in range(5):
+        server.resumes()
+        server.turns()
+        client.receives_bytes(server.sent_bytes())
+        call.read_all()
+        server.receives_bytes(client.sent_bytes())
+    assert not rpc.send.pending
+    assert rpc.send.credit + call.receive._to_return == LIMITS.stream_window
