@@ -1,0 +1,201 @@
+"""Nothing is left of an RPC when it has ended: no cycles, and no memory that grows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from service.pair import KINDS, Pair, paired, result
+from support import wait_until
+
+import protosocket_rpc as ps
+
+OUTCOMES = ("ok", "status", "raise", "cancelled", "deadline", "expired", "no reader", "iterator")
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """A log keeps what it is given: here that would be the RPCs."""
+    logger = logging.getLogger("protosocket_rpc")
+    logger.disabled = True
+    for name in ("server", "channel"):
+        logger.getChild(name).disabled = True
+    yield
+    for name in ("server", "channel"):
+        logger.getChild(name).disabled = False
+    logger.disabled = False
+
+
+async def serve(context: Any, request: bytes) -> bytes:
+    if request == b"status":
+        await context.abort(ps.StatusCode.NOT_FOUND, "none", (("t", "1"),))
+    elif request == b"raise":
+        raise ValueError("of the handler")
+    elif request in (b"cancelled", b"deadline", b"expired"):
+        await asyncio.Event().wait()
+    elif request == b"no reader":
+        await asyncio.sleep(0)
+    return request
+
+
+async def one_request(request: bytes, context: Any) -> bytes:
+    return await serve(context, request)
+
+
+async def one_request_replies(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    yield b"first"
+    yield await serve(context, request)
+
+
+async def requests_reply(requests: Any, context: Any) -> bytes:
+    async for request in requests:
+        return await serve(context, request)
+    return b""
+
+
+async def requests_replies(requests: Any, context: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield await serve(context, request)
+
+
+HANDLERS = {
+    "Unary": one_request,
+    "Replies": one_request_replies,
+    "Requests": requests_reply,
+    "Both": requests_replies,
+}
+
+
+async def requests_that_raise() -> AsyncIterator[bytes]:
+    yield b"ok"
+    raise ValueError("of the iterator")
+
+
+async def use(pair: Pair, kind: str, outcome: str) -> None:
+    request = outcome.encode()
+    options = {"timeout": {"deadline": 0.004, "expired": -1.0}.get(outcome)}
+    streams = kind in ("requests", "both")
+    if outcome == "iterator":
+        requests: Any = requests_that_raise()
+    else:
+        requests = iter([request])
+    method = getattr(pair, kind)
+    call = method(requests, **options) if streams else method(request, **options)
+    if outcome == "cancelled":
+        await asyncio.sleep(0)
+        call.cancel()
+    elif outcome == "no reader":
+        del call
+        await pair.unary(b"ok")
+        return
+    with contextlib.suppress(ps.AioRpcError, ValueError, asyncio.CancelledError):
+        await result(call)
+
+
+async def settled(pair: Pair) -> None:
+    """Wait until both sides are done with what was cancelled, and with what it left to do."""
+    await wait_until(lambda: not pair.server._running.tasks)  # type: ignore[union-attr]  # it runs
+    assert await pair.unary(b"ok") == b"ok"
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def cases() -> list[tuple[str, str]]:
+    return [
+        (kind, outcome)
+        for kind in KINDS
+        for outcome in OUTCOMES
+        if outcome != "iterator" or kind in ("requests", "both")
+    ]
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(("kind", "outcome"), cases())
+async def test_no_cycles(kind: str, outcome: str) -> None:
+    async with paired(**HANDLERS) as pair:
+        for _ in range(3):
+            await use(pair, kind, outcome)
+        await settled(pair)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await use(pair, kind, outcome)
+            await settled(pair)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("size", [100_000, 1_000_000])
+async def test_no_cycles_of_large_messages(size: int) -> None:
+    body = bytes(size)
+    async with paired() as pair:
+        await pair.unary(body)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                assert len(await pair.unary(body)) == size
+                assert len(await pair.requests([body, body])) == 2 * size
+                assert len(await result(pair.both([body, body]))) == 2
+            assert await pair.unary(b"ok") == b"ok"
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(("kind", "outcome"), cases())
+async def test_memory_is_flat(kind: str, outcome: str) -> None:
+    count = 30 if outcome == "deadline" else 150
+    async with paired(**HANDLERS) as pair:
+        for _ in range(count):
+            await use(pair, kind, outcome)
+        await settled(pair)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(count):
+                await use(pair, kind, outcome)
+            await settled(pair)
+            gc.collect()
+            first, _ = tracemalloc.get_traced_memory()
+            for _ in range(3 * count):
+                await use(pair, kind, outcome)
+            await settled(pair)
+            gc.collect()
+            second, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    # Less than two pointers' worth for a call: no call, context or frame is left.
+    assert second - first < 3 * count * 16 + 10_000
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_lost_connection_leaves_nothing() -> None:
+    async with paired(**HANDLERS) as pair:
+        for attempt in range(3):
+            if attempt == 1:
+                gc.collect()
+            calls = [pair.start(kind) for kind in KINDS]
+            waiting = pair.unary(b"cancelled")
+            await pair.unary(b"ok")
+            for session in list(pair.server._running.sessions):  # type: ignore[union-attr]  # it runs
+                session.sender().abort(ConnectionError("for the test"))
+            for call in [*calls, waiting]:
+                await call.code()
+        del calls, call, waiting, session
+        for kind in KINDS:
+            assert await result(pair.start(kind, wait_for_ready=True))
+        await settled(pair)
+        assert not any(isinstance(each, ps.ServicerContext) for each in gc.get_objects())
