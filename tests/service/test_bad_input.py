@@ -14,8 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from connectivity.peers import Peer, listening
+from connectivity.peers import listening
 from service.pair import KINDS, failure, paired
+from service.raw_peer import RawPeer
 from service.sansio import CANCEL, END, SETTINGS, F
 from support import wait_until
 
@@ -77,32 +78,6 @@ class Beside:
                 for record in self.caplog.records
             )
         )
-
-
-class RawPeer(Peer):
-    """A client by hand."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        super().__init__(reader, writer)
-        self.port: int = writer.get_extra_info("sockname")[1]
-
-    def sends(self, *frames: F) -> None:
-        self.writer.write(b"".join(frame.encode() for frame in frames))
-
-    async def hears(self) -> F:
-        return F.of(await self.next())
-
-    async def hears_the_end(self) -> None:
-        with pytest.raises((EOFError, ConnectionResetError)):
-            await self.next()
-
-    @property
-    def farewell(self) -> tuple[int, str] | None:
-        """What the server said before it closed: the last id, and why."""
-        for frame in self.control:
-            if frame.go_away is not None:
-                return frame.go_away.last_id, frame.go_away.reason
-        return None
 
 
 @pytest.fixture
