@@ -14,6 +14,7 @@ from service.sansio import F
 from support import wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.service.channel_connection import ChannelConnection
 
 WINDOW = 50_000
 LIMITS = {"limits": ps.RpcLimits(stream_window=WINDOW)}
@@ -172,7 +173,7 @@ async def test_bytes_of_a_large_reply_between_small_ones() -> None:
         await writer.wait_closed()
 
 
-async def test_large_calls_share_the_connection() -> None:
+async def test_large_calls_share_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of two large replies waits for the other's end."""
     size = 8 * 1024 * 1024
     limits = {"limits": ps.RpcLimits(max_receive_message_size=size)}
@@ -182,17 +183,17 @@ async def test_large_calls_share_the_connection() -> None:
         await pair.unary(b"settings")
         session = pair.channel.connector().session
         assert session is not None
-        deliver = session.on_messages
+        deliver = ChannelConnection.on_messages
         rounds: list[tuple[int, int]] = []
 
-        def watch(messages: list[Any]) -> None:
+        def watch(self: ChannelConnection, messages: list[Any]) -> None:
             for message in messages:
                 if message.id in ids and message.body is not None:
                     progress[ids.index(message.id) + 1] += len(message.body)
             rounds.append((progress[1], progress[2]))
-            deliver(messages)
+            deliver(self, messages)
 
-        session.on_messages = watch  # type: ignore[method-assign]  # to see what arrives
+        monkeypatch.setattr(ChannelConnection, "on_messages", watch)
         ids = [session._last_id + 1, session._last_id + 2]
         calls = [pair.unary(bytes(size)) for _ in ids]
         await asyncio.gather(*calls)
