@@ -14,6 +14,7 @@ HOT = [
     "raw/codec",
     "raw/connection",
     "raw/limits",
+    "raw/polled",
     "raw/reactor",
     "raw/varint",
     "rpc/message",

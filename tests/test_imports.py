@@ -26,6 +26,7 @@ SANS_IO = [
     "raw/codecs/*.py",
     "raw/connection.py",
     "raw/limits.py",
+    "raw/polled.py",
     "raw/reactor.py",
     "raw/varint.py",
     "rpc/client_session.py",

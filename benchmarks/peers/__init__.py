@@ -16,7 +16,7 @@ _IS_PURE = "protosocket_rpc.wire.frame.__file__.endswith('.py')"
 
 _PROTOSOCKET = PythonPeer(
     COMPILED,
-    UNARY | STREAMS | SETUPS,
+    UNARY | STREAMS | SETUPS | {"busy_poll"},
     module="protosocket",
     requirements=(".", "protobuf", "uvloop"),
     imports="protosocket_rpc, protosocket_rpc.wire.frame",

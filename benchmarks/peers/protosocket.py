@@ -13,6 +13,8 @@ from benchmarks.peers.surface import Bench, Client, PassOnClient, PassOnServer
 from benchmarks.wide import LAST_SERVICE, METHODS, SERVICES
 from benchmarks.work import Endpoint
 
+# Seconds of busy polling after each traffic, where that is asked for.
+BUSY_POLL = 0.0002
 OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
 
@@ -30,14 +32,23 @@ class ServerInterceptor(PassOnServer, protosocket_rpc.ServerInterceptor):
 
 async def connect(endpoint: Endpoint) -> Client:
     interceptors = [ClientInterceptor()] if endpoint.interceptor == "client" else None
+    poll = BUSY_POLL if endpoint.busy_poll else None
+    connectivity = protosocket_rpc.ClientConnectivity(busy_poll=poll)
     if endpoint.tls:
         authority = (endpoint.tls / "ca.pem").read_bytes()
         credentials = protosocket_rpc.ssl_channel_credentials(authority)
         channel = protosocket_rpc.secure_channel(
-            endpoint.address, credentials, OPTIONS, None, interceptors
+            endpoint.address,
+            credentials,
+            OPTIONS,
+            None,
+            interceptors,
+            connectivity=connectivity,
         )
     else:
-        channel = protosocket_rpc.insecure_channel(endpoint.address, OPTIONS, None, interceptors)
+        channel = protosocket_rpc.insecure_channel(
+            endpoint.address, OPTIONS, None, interceptors, connectivity=connectivity
+        )
     await channel.channel_ready()
     wide = getattr(wide_protosocket, f"{LAST_SERVICE}Stub")(channel) if endpoint.wide else None
     return Client(channel, echo_protosocket.BenchStub(channel), wide)
@@ -45,7 +56,11 @@ async def connect(endpoint: Endpoint) -> Client:
 
 async def listen(endpoint: Endpoint) -> Any:
     interceptors = [ServerInterceptor()] if endpoint.interceptor == "server" else None
-    server = protosocket_rpc.server(interceptors=interceptors, options=OPTIONS)
+    poll = BUSY_POLL if endpoint.busy_poll else None
+    connectivity = protosocket_rpc.ServerConnectivity(busy_poll=poll)
+    server = protosocket_rpc.server(
+        interceptors=interceptors, options=OPTIONS, connectivity=connectivity
+    )
     echo_protosocket.add_BenchServicer_to_server(Servicer(), server)
     for service in SERVICES if endpoint.wide else ():
         base = getattr(wide_protosocket, f"{service}Servicer")

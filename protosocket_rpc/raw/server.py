@@ -12,6 +12,7 @@ from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.raw.accepting import Acceptor, TlsListener
 from protosocket_rpc.raw.address import Address
 from protosocket_rpc.raw.binding import Binding, bind
+from protosocket_rpc.raw.busy_poll import make_connection
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.limits import Limits
@@ -156,6 +157,7 @@ async def serve(
     backlog: int = 1024,
     reuse_port: bool = False,
     log_ends: bool = True,
+    busy_poll: float | None = None,
 ) -> RawServer[Inbound, Outbound]:
     """Listen; accepted connections are served until the server is stopped.
 
@@ -170,6 +172,8 @@ async def serve(
         reuse_port: share the port with other processes that say so too.
         log_ends: log why a connection has ended, unless it was closed in good order. For a
             reactor that does so itself, False.
+        busy_poll: poll instead of sleeping for so many seconds after each traffic: a shorter
+            latency, for a core that is never idle meanwhile. None for not at all.
 
     Raises:
         OSError: the address is not to be had.
@@ -182,8 +186,14 @@ async def serve(
 
     def accept() -> Any:
         try:
-            return Connection(
-                loop, codec(), reactor(), own_limits, connections, reads_only_while_writable=True
+            return make_connection(
+                loop,
+                codec(),
+                reactor(),
+                own_limits,
+                connections,
+                busy_poll=busy_poll,
+                reads_only_while_writable=True,
             )
         except Exception:
             log.exception("a connection is refused: its codec or its reactor cannot be made")

@@ -37,6 +37,7 @@ async def connect(
     server_hostname: str | None = None,
     limits: Limits | None = None,
     max_unread: int = MAX_UNREAD,
+    busy_poll: float | None = None,
 ) -> RpcClient[Request, Response]:
     """Connect to a server whose messages tell their RPC's id and control code.
 
@@ -51,6 +52,8 @@ async def connect(
         max_unread: bytes of streams that may have arrived and not been read by the application,
             of all streams together, each message counting with 256 bytes of its own. Beyond it
             nothing is read from the connection until half of them are taken.
+        busy_poll: poll instead of sleeping for so many seconds after each traffic: a shorter
+            latency, for a core that is never idle meanwhile. None for not at all.
 
     Raises:
         OSError: there is no connection to be had.
@@ -65,6 +68,7 @@ async def connect(
         server_hostname=server_hostname,
         limits=limits,
         log_ends=False,
+        busy_poll=busy_poll,
     )
     return RpcClient(session, asyncio.get_running_loop())
 

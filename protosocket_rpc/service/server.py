@@ -159,6 +159,7 @@ class Server:
                     ssl=credentials.ssl,
                     log_ends=False,
                     limits=limits,
+                    busy_poll=self.connectivity.busy_poll,
                 )
             )
 

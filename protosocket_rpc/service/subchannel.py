@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ConnectionClosed, PeerRefused
 from protosocket_rpc.raw import Address
+from protosocket_rpc.raw.busy_poll import make_connection
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.endpoints import open_transport
 from protosocket_rpc.service.backoff import Backoff
@@ -150,11 +151,12 @@ class Subchannel:
     async def _open(self, address: Address) -> ChannelConnection:
         connector = self.connector
         session = ChannelConnection(self)
-        connection: Connection[Frame, bytes] = Connection(
+        connection: Connection[Frame, bytes] = make_connection(
             connector.loop,
             FrameCodec(connector.limits.max_frame_size),
             session,
             connector.raw_limits,
+            busy_poll=connector.connectivity.busy_poll,
         )
         credentials = connector.credentials
         hostname = connector.server_hostname
