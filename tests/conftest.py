@@ -89,14 +89,15 @@ def socket_dir() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.fixture(params=["tcp", "unix", "unix-abstract"])
+@pytest.fixture(params=["tcp", "unix", "unix-abstract", "memory"])
 def target(request: pytest.FixtureRequest, socket_dir: Path) -> str:
     """Somewhere to listen, free for this test: of each kind in turn."""
     if request.param == "tcp":
         return "127.0.0.1:0"
     if request.param == "unix":
         return f"unix:{socket_dir / 'socket'}"
-    return f"unix-abstract:protosocket-{uuid.uuid4().hex}"
+    scheme = request.param
+    return f"{scheme}:protosocket-{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_FORMS = "'host:port', '[ipv6]:port', 'dns:///host:port', 'unix:path' or 'unix-abstract:name'"
+_FORMS = (
+    "'host:port', '[ipv6]:port', 'dns:///host:port', 'unix:path', 'unix-abstract:name' or "
+    "'memory:name'"
+)
 
 
 @dataclass(frozen=True)
 class Address:
-    """A TCP address (`host`, `port`), or a Unix-domain socket (`path`).
+    """A TCP address (`host`, `port`), a Unix-domain socket (`path`), or a name within the process.
 
     An abstract Unix socket has a path that starts with a NUL character, as the kernel sees it.
     """
@@ -17,8 +20,11 @@ class Address:
     host: str = ""
     port: int = 0
     path: str = ""
+    memory: str = ""
 
     def __str__(self) -> str:
+        if self.memory:
+            return f"memory:{self.memory}"
         if self.path.startswith("\0"):
             return f"unix-abstract:{self.path[1:]}"
         if self.path:
@@ -35,7 +41,7 @@ def parse_addresses(target: str) -> tuple[Address, ...]:
         ValueError: the target, or a part of it, has none of these forms.
     """
     scheme, colon, rest = target.partition(":")
-    if "," not in target or (colon and scheme in ("unix", "unix-abstract")):
+    if "," not in target or (colon and scheme in ("unix", "unix-abstract", "memory")):
         return (parse_address(target),)
     if not colon or scheme not in ("dns", "ipv4", "ipv6"):
         scheme, rest = "", target
@@ -47,7 +53,8 @@ def parse_address(target: str) -> Address:
     """Read a target in one of gRPC's name forms.
 
     ``host:port``, ``[::1]:port``, ``dns:///host:port``, ``ipv4:1.2.3.4:port``,
-    ``ipv6:[::1]:port``, ``unix:path``, ``unix:///absolute/path``, ``unix-abstract:name``.
+    ``ipv6:[::1]:port``, ``unix:path``, ``unix:///absolute/path``, ``unix-abstract:name``. And
+    ``memory:name``, for connections within the process and without sockets.
 
     Raises:
         ValueError: the target has none of these forms.
@@ -60,6 +67,8 @@ def parse_address(target: str) -> Address:
         return Address(path=path)
     if colon and scheme == "unix-abstract":
         return Address(path="\0" + rest)
+    if colon and scheme == "memory" and rest:
+        return Address(memory=rest)
     authority = target
     if colon and scheme in ("dns", "ipv4", "ipv6"):
         authority = rest.rpartition("/")[2]

@@ -8,14 +8,21 @@ import socket
 import stat
 
 from protosocket_rpc.raw.address import Address, parse_address
+from protosocket_rpc.raw.memory import MemoryListener
 
 
 class Binding:
-    """One or more sockets that hold one address. Made by `bind()`."""
+    """Sockets, or a name within the process, that hold one address. Made by `bind()`."""
 
-    def __init__(self, sockets: list[socket.socket], address: Address) -> None:
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        address: Address,
+        memory: MemoryListener | None = None,
+    ) -> None:
         self.sockets = sockets
         self.address = address
+        self.memory = memory
         self._inode = _inode(address)
 
     def remove_path(self) -> None:
@@ -30,6 +37,8 @@ class Binding:
         self.remove_path()
         for sock in self.sockets:
             sock.close()
+        if self.memory is not None:
+            self.memory.close()
 
 
 def bind(target: str, *, reuse_port: bool = False) -> Binding:
@@ -45,6 +54,8 @@ def bind(target: str, *, reuse_port: bool = False) -> Binding:
         ValueError: the target has no known form.
     """
     address = parse_address(target)
+    if address.memory:
+        return Binding([], address, MemoryListener(address.memory))
     if address.path:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

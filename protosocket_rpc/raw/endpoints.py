@@ -1,4 +1,4 @@
-"""connect(): a connection over TCP, TLS or a Unix-domain socket."""
+"""connect(): a connection over TCP, TLS or a Unix-domain socket, or within the process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from protosocket_rpc.raw.busy_poll import make_connection
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.limits import Limits
+from protosocket_rpc.raw.memory import connect_in_memory
 from protosocket_rpc.raw.reactor import Reactor
 from protosocket_rpc.raw.reporting import Reporter
 
@@ -44,7 +45,7 @@ async def connect(
     Raises:
         OSError: there is no connection to be had; of the class that says why, such as
             ConnectionRefusedError or ssl.SSLError.
-        ValueError: the target has no known form.
+        ValueError: the target has no known form, or is one that has no TLS.
     """
     loop = asyncio.get_running_loop()
     registry = Reporter() if log_ends else None
@@ -78,7 +79,11 @@ async def open_transport(
 ) -> None:
     """Connect a protocol to a target. Raises as `connect` does."""
     address = parse_address(target)
-    if address.path:
+    if address.memory:
+        if ssl is not None:
+            raise ValueError(f"there is no TLS for {target}, which never leaves the process")
+        await connect_in_memory(loop, protocol, address.memory)
+    elif address.path:
         if ssl is not None and server_hostname is None:
             server_hostname = "localhost"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -9,7 +9,10 @@ from protosocket_rpc.raw.connection import Connection
 
 
 def peer_name(connection: Connection[Any, Any]) -> str:
-    """``ipv4:1.2.3.4:port``, ``ipv6:[::1]:port``, ``unix:path`` or ``unknown``."""
+    """``ipv4:1.2.3.4:port``, ``ipv6:[::1]:port``, ``unix:path``, ``memory:name`` or ``unknown``."""
+    memory = connection.get_extra_info("memory")
+    if memory is not None:
+        return f"memory:{memory}"
     sock = connection.get_extra_info("socket")
     where = connection.get_extra_info("peername")
     if sock is None or where is None:

@@ -1,4 +1,4 @@
-"""serve(): connections accepted over TCP, TLS and Unix-domain sockets."""
+"""serve(): connections accepted over TCP, TLS and Unix-domain sockets, or within the process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl as ssl_module
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, TypeAlias
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.raw.accepting import Acceptor, TlsListener
@@ -16,11 +16,14 @@ from protosocket_rpc.raw.busy_poll import make_connection
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.limits import Limits
+from protosocket_rpc.raw.memory import MemoryListener
 from protosocket_rpc.raw.reactor import Reactor
 from protosocket_rpc.raw.reporting import Reporter, log
 
 # Seconds that a TLS handshake may take that begins while the server ends.
 _LAST_HANDSHAKE: Final = 1.0
+
+Listener: TypeAlias = asyncio.AbstractServer | TlsListener | MemoryListener
 
 
 class OpenConnections(Reporter):
@@ -76,7 +79,7 @@ class RawServer(Generic[Inbound, Outbound]):
 
     def __init__(
         self,
-        listeners: list[asyncio.AbstractServer | TlsListener],
+        listeners: list[Listener],
         connections: OpenConnections,
         binding: Binding,
         acceptor: Acceptor,
@@ -177,7 +180,7 @@ async def serve(
 
     Raises:
         OSError: the address is not to be had.
-        ValueError: the target has no known form.
+        ValueError: the target has no known form, or is one that has no TLS.
     """
     loop = asyncio.get_running_loop()
     binding = bind(target, reuse_port=reuse_port) if isinstance(target, str) else target
@@ -200,8 +203,15 @@ async def serve(
             return _Refusal()
 
     acceptor = Acceptor(loop, accept, ssl, ssl_handshake_timeout)
-    listeners: list[asyncio.AbstractServer | TlsListener] = []
+    listeners: list[Listener] = []
     try:
+        if binding.memory is not None:
+            if ssl is not None:
+                raise ValueError(
+                    f"there is no TLS for {binding.address}, which never leaves the process"
+                )
+            binding.memory.listen(loop, accept)
+            listeners.append(binding.memory)
         for sock in binding.sockets:
             if ssl is not None:
                 listeners.append(TlsListener(loop, sock, acceptor, backlog))

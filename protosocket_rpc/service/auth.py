@@ -11,6 +11,11 @@ from protosocket_rpc.raw.connection import Connection
 
 _PEER_CREDENTIALS: Final = struct.Struct("3i")  # of SO_PEERCRED: pid, uid, gid
 
+_LOCAL: Final = {
+    "transport_security_type": [b"local"],
+    "security_level": [b"TSI_PRIVACY_AND_INTEGRITY"],
+}
+
 
 class Auth:
     """What is known of a peer.
@@ -30,6 +35,8 @@ def auth_of(connection: Connection[Any, Any]) -> Auth:
     tls = connection.get_extra_info("ssl_object")
     if tls is not None:
         return _of_certificate(tls)
+    if connection.get_extra_info("memory") is not None:
+        return Auth(dict(_LOCAL), None)
     sock = connection.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:
         return _of_process(sock)
@@ -65,10 +72,7 @@ def _of_certificate(tls: Any) -> Auth:
 
 
 def _of_process(sock: Any) -> Auth:
-    properties = {
-        "transport_security_type": [b"local"],
-        "security_level": [b"TSI_PRIVACY_AND_INTEGRITY"],
-    }
+    properties = dict(_LOCAL)
     option = getattr(socket, "SO_PEERCRED", None)  # Linux
     if option is None:
         return Auth(properties, None)

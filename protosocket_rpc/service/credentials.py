@@ -121,6 +121,8 @@ class ServerCertificateConfiguration:
 
 
 def _is_local(connection: Connection[Any, Any], kind: LocalConnectionType) -> bool:
+    if connection.get_extra_info("memory") is not None:
+        return True
     sock = connection.get_extra_info("socket")
     if sock is None:
         return False

@@ -31,7 +31,9 @@ class Endpoint:
 
 def has_names(addresses: tuple[Address, ...]) -> bool:
     """True if there is something to resolve: what it resolves to may change."""
-    return any(not address.path and not _is_literal(address.host) for address in addresses)
+    return any(
+        not (address.path or address.memory or _is_literal(address.host)) for address in addresses
+    )
 
 
 async def resolve(
@@ -49,7 +51,7 @@ async def resolve(
     endpoints: dict[Endpoint, None] = {}
     error: OSError | None = None
     for address in addresses:
-        if address.path:
+        if address.path or address.memory:
             endpoints[Endpoint((address,), "localhost")] = None
         elif _is_literal(address.host):
             endpoints[Endpoint((address,), address.host)] = None

@@ -369,6 +369,19 @@ async def test_local_credentials(kind: ps.LocalConnectionType, socket_dir: Path)
         assert await stub.unary(b"x") == b"x"
 
 
+@pytest.mark.parametrize("kind", ps.LocalConnectionType)
+async def test_what_stays_in_the_process_is_local(kind: ps.LocalConnectionType) -> None:
+    async with secured(
+        ps.local_server_credentials(kind),
+        ps.local_channel_credentials(kind),
+        "memory:local",
+        Unary=whoami,
+    ) as stub:
+        key, identities, properties = await who(stub)
+    assert (key, identities) == (None, None)
+    assert properties["transport_security_type"] == ["local"]
+
+
 async def test_local_credentials_refuse_what_is_not_local() -> None:
     """As far as one machine can show: a Unix socket is wanted, and this is none."""
     local = ps.LocalConnectionType.UDS

@@ -50,6 +50,7 @@ class TestAddresses:
             ("unix:/absolute", Address(path="/absolute")),
             ("unix:///absolute", Address(path="/absolute")),
             ("unix-abstract:name", Address(path="\0name")),
+            ("memory:name, of any kind", Address(memory="name, of any kind")),
         ],
     )
     def test_forms(self, target: str, address: Address) -> None:
@@ -58,7 +59,16 @@ class TestAddresses:
 
     @pytest.mark.parametrize(
         "target",
-        ["", "localhost", "localhost:", "localhost:x", "localhost:65536", "::1:80", "unix:"],
+        [
+            "",
+            "localhost",
+            "localhost:",
+            "localhost:x",
+            "localhost:65536",
+            "::1:80",
+            "unix:",
+            "memory:",
+        ],
     )
     def test_what_has_no_form_is_refused(self, target: str) -> None:
         with pytest.raises(ValueError, match="target"):
@@ -128,6 +138,8 @@ class TestConnecting:
     async def test_every_kind_of_address(
         self, target: str, certificates: Certificates, tls: bool
     ) -> None:
+        if tls and target.startswith("memory:"):  # that there is none: test_memory.py
+            return
         async with connected(target, server=Echo, certificates=certificates if tls else None) as (
             client,
             _,
