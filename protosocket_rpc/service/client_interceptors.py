@@ -221,7 +221,7 @@ def check(interceptor: object) -> None:
     Raises:
         ValueError: it is neither of one of the four classes, nor a function of the own shape.
     """
-    if not isinstance(interceptor, ClientInterceptor) and not callable(interceptor):
+    if not _is_grpc_aio(interceptor) and not callable(interceptor):
         raise ValueError(
             f"{interceptor!r} is no client interceptor: it has to be derived from "
             "UnaryUnaryClientInterceptor or its like, or be an async generator function that "
@@ -235,28 +235,30 @@ def stages_for(
     """What of these interceptors has to do with calls of a method."""
     requests = "stream" if descriptor.streams_requests else "unary"
     replies = "stream" if descriptor.streams_replies else "unary"
-    kind = _KINDS[descriptor.streams_requests, descriptor.streams_replies]
+    method = f"intercept_{requests}_{replies}"
     stages: list[Stage] = []
     own: list[Interceptor] = []
     for interceptor in interceptors:
-        if not isinstance(interceptor, ClientInterceptor):
-            own.append(interceptor)
-        elif isinstance(interceptor, kind):
+        if not _is_grpc_aio(interceptor):
+            own.append(interceptor)  # type: ignore[arg-type]  # the only other shape
+        elif hasattr(interceptor, method):
             if own:
                 stages.append(_own_stage(own, descriptor))
                 own = []
-            stages.append(getattr(interceptor, f"intercept_{requests}_{replies}"))
+            stages.append(getattr(interceptor, method))
     if own:
         stages.append(_own_stage(own, descriptor))
     return stages
 
 
-_KINDS: dict[tuple[bool, bool], type[ClientInterceptor]] = {
-    (False, False): UnaryUnaryClientInterceptor,
-    (False, True): UnaryStreamClientInterceptor,
-    (True, False): StreamUnaryClientInterceptor,
-    (True, True): StreamStreamClientInterceptor,
-}
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+
+
+def _is_grpc_aio(interceptor: object) -> bool:
+    """True for an interceptor of ``grpc.aio``'s shape, also one written for grpcio itself."""
+    if isinstance(interceptor, ClientInterceptor):
+        return True
+    return any(hasattr(interceptor, f"intercept_{kind}") for kind in _KINDS)
 
 
 def _own_stage(

@@ -142,6 +142,15 @@ class Connector:
             if watcher in self._watchers:
                 self._watchers.remove(watcher)
 
+    @property
+    def greeted(self) -> bool:
+        """True if there is a connection, and what answers there speaks this protocol."""
+        return any(session.peer is not None for session in self.ready)
+
+    def on_greeted(self) -> None:
+        """A server has sent its settings."""
+        self._wake_watchers()
+
     async def wait_for_state_change(self, last: ChannelConnectivity) -> None:
         """Wait until the state is another than `last`."""
         while self.state is last:

@@ -120,6 +120,20 @@ def to_status(status: GoogleStatus) -> RichStatus:
     return RichStatus(status_code(status.code), status.message, details)
 
 
+def google_details(status: Status) -> list[tuple[str, bytes]]:
+    """The trailing metadata by which gRPC tells the details of a status; none if it has none.
+
+    Raises:
+        ImportError: the extra ``status`` is not installed.
+    """
+    details: tuple[bytes, ...] = getattr(status, "rich_details", ())
+    if not details:
+        return []
+    google = _google_status(status.code, status.details, details, None)
+    assert google is not None
+    return [(GRPC_DETAILS_KEY, google.SerializeToString())]
+
+
 def from_error(error: Any) -> GoogleStatus | None:
     """The ``google.rpc.Status`` of an `AioRpcError`; None if it has no details.
 

@@ -34,6 +34,7 @@ from protosocket_rpc.service.server_interceptors import (
     check,
     intercepted,
     resolver,
+    resolves,
 )
 from protosocket_rpc.status import UNIMPLEMENTED
 from protosocket_rpc.wire.frame import Frame
@@ -76,7 +77,7 @@ class Routes:
         self._generic: list[GenericRpcHandler] = []
         self._interceptors = list(interceptors)
         self._resolve: Resolve | None = None
-        if any(isinstance(each, ServerInterceptor) for each in interceptors):
+        if any(resolves(each) for each in interceptors):
             self._resolve = resolver(self._interceptors, self._lookup, self._wrapped)
 
     # -- adding ----------------------------------------------------------------------------

@@ -232,3 +232,8 @@ def handler_of(method: MethodDescriptor[Any, Any], behavior: Behavior) -> RpcMet
         type(method), behavior, method.request.parse, method.reply.serialize
     )
     return made
+
+
+def is_own(handler: RpcMethodHandler) -> bool:
+    """True if it was made by the functions here, and not by grpcio's."""
+    return isinstance(handler, _MethodHandler)

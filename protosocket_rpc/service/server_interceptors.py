@@ -189,22 +189,23 @@ def resolver(
 
     resolve: Resolve = last
     for interceptor in reversed(interceptors):
-        if isinstance(interceptor, ServerInterceptor):
+        if resolves(interceptor):
             resolve = _resolved_by(interceptor, resolve)
         else:
             resolve = _wrapped_by(interceptor, resolve, wrap)
     return resolve
 
 
-def _resolved_by(interceptor: ServerInterceptor, next: Resolve) -> Resolve:
+def _resolved_by(interceptor: Any, next: Resolve) -> Resolve:
     async def resolve(details: HandlerCallDetails) -> RpcMethodHandler | None:
-        return await interceptor.intercept_service(next, details)
+        found: RpcMethodHandler | None = await interceptor.intercept_service(next, details)
+        return found
 
     return resolve
 
 
 def _wrapped_by(
-    interceptor: Interceptor,
+    interceptor: Any,
     next: Resolve,
     wrap: Callable[[RpcMethodHandler, Sequence[Interceptor]], RpcMethodHandler],
 ) -> Resolve:
@@ -215,13 +216,18 @@ def _wrapped_by(
     return resolve
 
 
+def resolves(interceptor: object) -> bool:
+    """True for an interceptor of ``grpc.aio``'s shape, also one written for grpcio itself."""
+    return hasattr(interceptor, "intercept_service")
+
+
 def check(interceptor: object) -> None:
     """Refuse what is no server interceptor.
 
     Raises:
         ValueError: it is neither a `ServerInterceptor` nor a function of the own shape.
     """
-    if not isinstance(interceptor, ServerInterceptor) and not callable(interceptor):
+    if not resolves(interceptor) and not callable(interceptor):
         raise ValueError(
             f"{interceptor!r} is no server interceptor: it has to be a ServerInterceptor, or an "
             "async generator function that takes the call and what comes next"

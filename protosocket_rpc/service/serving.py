@@ -7,10 +7,7 @@ import contextlib
 import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from protosocket_rpc.service.server import Server
+from typing import Final, Protocol
 
 _log = logging.getLogger("protosocket_rpc.server")
 
@@ -18,7 +15,15 @@ _log = logging.getLogger("protosocket_rpc.server")
 DEFAULT_GRACE: Final = 25.0
 
 
-def run(server: Server, *, grace: float | None = DEFAULT_GRACE) -> None:
+class Stoppable(Protocol):
+    """A server, or several in one."""
+
+    async def stop(self, grace: float | None = None) -> None: ...
+
+    async def serve_forever(self, grace: float | None = ...) -> None: ...
+
+
+def run(server: Stoppable, *, grace: float | None = DEFAULT_GRACE) -> None:
     """Serve until the process is told to end: the whole main program of a server.
 
     Runs an event loop (uvloop's, if it is installed) with `Server.serve_forever`.
@@ -42,7 +47,7 @@ class StopOnSignal:
     effect.
     """
 
-    def __init__(self, server: Server, grace: float | None) -> None:
+    def __init__(self, server: Stoppable, grace: float | None) -> None:
         self._server = server
         self._grace = grace
         self._loop = asyncio.get_running_loop()

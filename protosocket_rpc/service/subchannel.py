@@ -196,9 +196,11 @@ class Subchannel:
 
     def on_greeted(self, session: ChannelConnection) -> None:
         """The server has sent its settings; or has had the time to, and is one that sends none."""
-        if session is self.session and self._greeting is not None:
-            self._end_greeting()
-            self._set_state(ChannelConnectivity.READY)
+        if session is self.session:
+            if self._greeting is not None:
+                self._end_greeting()
+                self._set_state(ChannelConnectivity.READY)
+            self.connector.on_greeted()
 
     def _end_greeting(self) -> None:
         if self._greeting is not None:

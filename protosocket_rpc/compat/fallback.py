@@ -1,0 +1,142 @@
+"""A channel that tries protosocket and falls back to gRPC: for clients that move first.
+
+::
+
+    channel = FallbackChannel("greeter:50052", grpc.aio.insecure_channel("greeter:50051"))
+    stub = GreeterStub(channel)
+
+A call goes over protosocket if a server of it answers, and over gRPC if none does. That is found
+out for the first call, and remembered: after a failure, calls go over gRPC at once, and now and
+then one of them has protosocket tried again beside it.
+
+Whichever it is, calls, replies and errors are this package's. Needs grpcio: the extra ``grpc``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+from protosocket_rpc.compat.grpc_calls import GrpcMethod
+from protosocket_rpc.errors import AioRpcError
+from protosocket_rpc.service.channel import Channel
+from protosocket_rpc.service.client_interceptors import InterceptedMethod
+from protosocket_rpc.service.connectivity import ChannelConnectivity
+from protosocket_rpc.service.connector import Connector
+from protosocket_rpc.service.descriptor import MethodDescriptor
+from protosocket_rpc.status import StatusCode
+
+_FAILED = (ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN)
+
+
+class FallbackChannel(Channel):
+    """Calls the services of one target over protosocket or, if that does not answer, gRPC.
+
+    `get_state`, `wait_for_state_change` and `channel_ready` speak of protosocket alone.
+
+    Attributes:
+        grpc: the channel that it falls back to.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        grpc: Any,
+        *,
+        connect_timeout: float = 1.0,
+        retry_after: float = 60.0,
+        **options: Any,
+    ) -> None:
+        """Needs no event loop, unless the ``grpc.aio`` channel does.
+
+        Args:
+            target: where protosocket is served: ``host:port``, ``unix:path``, ...
+            grpc: made by the real ``grpc.aio.insecure_channel()`` or ``secure_channel()``. Is
+                closed with this channel.
+            connect_timeout: seconds that the first call waits for protosocket to answer.
+            retry_after: seconds for which a target that did not answer is left alone.
+            **options: of `Channel`: credentials, limits, ...; the interceptors see the calls of
+                either way.
+        """
+        super().__init__(target, **options)
+        self.grpc = grpc
+        self._connect_timeout = connect_timeout
+        self._retry_after = retry_after
+        # Until when calls wait to see whether it answers; None while none does.
+        self._wait_until: float | None = None
+        # When it may be tried again; None if it has not failed yet.
+        self._retry_at: float | None = None
+
+    def _plain_method(self, descriptor: MethodDescriptor[Any, Any]) -> Any:
+        return _FallbackMethod(self, super()._plain_method(descriptor), descriptor)
+
+    async def answers(self) -> bool:
+        """Whether calls that are made now go over protosocket; finds out if that is not known."""
+        connector = self.connector()
+        now = time.monotonic()
+        if connector.greeted:
+            return True
+        if self._retry_at is not None:
+            if now >= self._retry_at:
+                self._retry_at = now + self._retry_after
+                connector.connect()
+            return False
+        if self._wait_until is None:
+            self._wait_until = now + self._connect_timeout
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_greeting(connector), self._wait_until - now)
+        self._wait_until = None
+        if not connector.greeted:
+            self._retry_at = now + self._retry_after
+        return connector.greeted
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close both. Calls in flight may end for `grace` seconds, then are cancelled."""
+        await asyncio.gather(super().close(grace), self.grpc.close(grace))
+
+
+async def _greeting(connector: Connector) -> None:
+    """Wait until a server of protosocket has answered, or there is none."""
+    connector.connect()
+    while not connector.greeted and connector.state not in _FAILED:
+        await connector.wait_for_change()
+
+
+class _FallbackMethod:
+    """Calls a method over what answers."""
+
+    def __init__(
+        self, channel: FallbackChannel, own: Any, descriptor: MethodDescriptor[Any, Any]
+    ) -> None:
+        self._channel = channel
+        self._own = own
+        self._grpc = GrpcMethod(channel.grpc, descriptor)
+        # What holds the caller's place until it is known.
+        self._undecided = InterceptedMethod(descriptor, self._decide)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Start a call, with the arguments of the method's kind."""
+        if self._channel.connector().greeted:
+            return self._own(*args, **kwargs)
+        return self._undecided(*args, **kwargs)
+
+    async def _decide(self, details: Any, request: Any) -> Any:
+        started = time.monotonic()
+        timeout = details.timeout
+        try:
+            answers = await asyncio.wait_for(self._channel.answers(), timeout)
+        except asyncio.TimeoutError:
+            raise AioRpcError(StatusCode.DEADLINE_EXCEEDED, details="Deadline Exceeded") from None
+        if timeout is not None:
+            timeout -= time.monotonic() - started
+        method = self._own if answers else self._grpc
+        return method(
+            request,
+            timeout=timeout,
+            metadata=details.metadata,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+            compression=details.compression,
+        )
