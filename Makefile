@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 space := $(subst ,, )
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: demo test lint test-others bench bench-quick format clean
+.PHONY: demo test lint test-others interop-rust bench bench-quick format clean
 
 demo: $(VENV)/.ready
 	@$(BIN)/python -m examples.demo
@@ -29,6 +29,12 @@ lint: $(VENV)/.ready-dev
 test-others: $(VENV)/.ready-dev
 	TOX_SKIP_ENV=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
 		$(BIN)/tox run-parallel --parallel-no-spinner
+
+# Programs on the published crates of protosocket, built from tests/interop/rust, against ours.
+interop-rust: $(VENV)/.ready-dev
+	@command -v cargo >/dev/null || { \
+		echo "make interop-rust needs cargo: see https://rustup.rs" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/interop
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python -m benchmarks full
@@ -56,4 +62,4 @@ $(VENV)/.ready-%: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .tox tests/interop/rust/target build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

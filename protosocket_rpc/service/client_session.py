@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.rpc.message import CANCEL, END
@@ -32,6 +34,10 @@ from protosocket_rpc.wire.frame import (
     credit_field,
     encode_body_frame,
     encode_frame,
+)
+
+_NO_REQUEST_STREAMS: Final = (
+    "the server does not take request streams: it answered without sending settings"
 )
 
 
@@ -292,10 +298,7 @@ class ClientRpc(ServiceRpc):
             self.finish(status.code, status.message, status)
         elif self.streams_requests and session.peer is None:
             # Settings come first from a peer that has any.
-            self.abandon(
-                UNIMPLEMENTED,
-                "the server does not take request streams: it answered without sending settings",
-            )
+            self.abandon(UNIMPLEMENTED, _NO_REQUEST_STREAMS)
         elif message.body is not None:
             if self.initial_metadata_pairs is None:
                 self.initial_metadata_pairs = []  # it would have come by now
@@ -347,6 +350,8 @@ class ClientRpc(ServiceRpc):
             return
         if status is not None and status.code != OK:
             self.finish(status.code, status.message, status)
+        elif self.streams_requests and session.peer is None:
+            self.finish(UNIMPLEMENTED, _NO_REQUEST_STREAMS, None)
         elif not self.streams_replies:
             self.finish(INTERNAL, "the server ended the call without a reply", None)
         elif self.receive is not None and self.receive.partial:
@@ -355,7 +360,12 @@ class ClientRpc(ServiceRpc):
             self.finish(OK, "", None)
 
     def on_cancel(self, message: Frame) -> None:
-        self.finish(CANCELLED, "the server cancelled the call", None)
+        assert self.session is not None
+        if self.streams_requests and self.session.peer is None:
+            # Such as protosocket-rpc: the second message of the stream was an RPC to be refused.
+            self.finish(UNIMPLEMENTED, _NO_REQUEST_STREAMS, None)
+        else:
+            self.finish(CANCELLED, "the server cancelled the call", None)
 
     def on_oversized(self, message: Frame) -> None:
         assert self.session is not None

@@ -385,6 +385,20 @@ def test_server_that_sends_no_settings_takes_no_request_stream() -> None:
     assert client.sent() == [F(1, CANCEL)]
 
 
+@pytest.mark.parametrize("kind", ["SU", "SS"])
+@pytest.mark.parametrize("answer", [F(1, CANCEL), F(1, END)], ids=["cancel", "end"])
+def test_however_it_answers(kind: str, answer: F) -> None:
+    """protosocket-rpc takes the second message of the stream for an RPC, and refuses that first."""
+    client = Client(LIMITS)
+    call = client.opens(kind)
+    client.sent()
+    client.receives(answer)
+    (outcome,) = call.outcomes()
+    assert outcome[:2] == ("finished", 12)
+    assert "does not take request streams" in outcome[2]
+    assert client.sent() == []
+
+
 def test_but_its_status_is_heard() -> None:
     client = Client(LIMITS)
     call = client.opens("SU")

@@ -138,16 +138,6 @@ impl ::std::fmt::Display for Status {
 
 impl ::std::error::Error for Status {}
 
-impl From<::protosocket_rpc::Error> for Status {
-    fn from(error: ::protosocket_rpc::Error) -> Self {
-        let code = match error {
-            ::protosocket_rpc::Error::CancelledRemotely => Self::CANCELLED,
-            _ => Self::UNAVAILABLE,
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
 /// What the caller said beside its message.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
@@ -168,20 +158,14 @@ impl Context {
     }
 }
 
-/// A connection to a server, which typed clients share: it numbers their RPCs.
+/// A connection to a server, which typed clients share.
 #[derive(Clone, Debug)]
-pub struct Caller {
-    client: ::protosocket_rpc::client::RpcClient<Frame, Frame>,
-    last_id: ::std::sync::Arc<::std::sync::atomic::AtomicU64>,
-}
+pub struct Caller(::protosocket_rpc::client::RpcClient<Frame, Frame>);
 
 impl Caller {
-    /// The caller of a connection, of which there is to be one: clone it.
+    /// The caller of a connection. There may be several of one: their RPCs do not mix.
     pub fn new(client: ::protosocket_rpc::client::RpcClient<Frame, Frame>) -> Self {
-        Self {
-            client,
-            last_id: ::std::sync::Arc::default(),
-        }
+        Self(client)
     }
 
     /// Calls a method that has one reply. Dropping the future cancels the call.
@@ -194,15 +178,19 @@ impl Caller {
         request: &Q,
         context: Context,
     ) -> Result<P, Status> {
-        let opening = self.opening(method, request, context);
-        self.client.send_unary(opening)?.await?.message()
+        let opening = Self::opening(method, request, context);
+        let reply = match self.0.send_unary(opening) {
+            Ok(completion) => completion.await,
+            Err(error) => Err(error),
+        };
+        reply.map_err(|error| self.failure(error))?.message()
     }
 
     /// Calls a method that streams its replies. Dropping the stream cancels the call.
     ///
     /// # Errors
     /// UNAVAILABLE if there is no connection. The stream ends with the status that the server
-    /// answered with, if it is an error.
+    /// answered with, if it is an error, and with UNAVAILABLE if the connection is lost.
     pub fn streaming<Q: ::prost::Message, P: ::prost::Message + Default + 'static>(
         &self,
         method: &str,
@@ -211,22 +199,36 @@ impl Caller {
     ) -> Result<::futures::stream::BoxStream<'static, Result<P, Status>>, Status> {
         use ::futures::StreamExt;
 
-        let opening = self.opening(method, request, context);
-        let replies = self.client.send_streaming(opening)?;
-        let ended = |reply: &::protosocket_rpc::Result<Frame>| {
-            ::std::future::ready(!matches!(reply, Err(::protosocket_rpc::Error::Finished)))
-        };
+        let opening = Self::opening(method, request, context);
+        let replies = self.0.send_streaming(opening);
+        let caller = self.clone();
         Ok(replies
-            .take_while(ended)
-            .map(|reply| reply?.message())
+            .map_err(|error| self.failure(error))?
+            .filter_map(move |reply| {
+                ::std::future::ready(match reply {
+                    Ok(frame) => Some(frame.message()),
+                    // The end of the stream is the end of its connection, too.
+                    Err(::protosocket_rpc::Error::Finished) if caller.0.is_alive() => None,
+                    Err(error) => Some(Err(caller.failure(error))),
+                })
+            })
             .boxed())
     }
 
-    fn opening<Q: ::prost::Message>(&self, method: &str, request: &Q, context: Context) -> Frame {
-        // 0 is the connection itself.
-        let id = 1 + self
-            .last_id
-            .fetch_add(1, ::std::sync::atomic::Ordering::Relaxed);
+    /// What to make of an error that says less than is known.
+    fn failure(&self, error: ::protosocket_rpc::Error) -> Status {
+        let cancelled = matches!(error, ::protosocket_rpc::Error::CancelledRemotely);
+        if cancelled && self.0.is_alive() {
+            return Status::new(Status::CANCELLED, error.to_string());
+        }
+        Status::new(Status::UNAVAILABLE, "the connection is closed")
+    }
+
+    fn opening<Q: ::prost::Message>(method: &str, request: &Q, context: Context) -> Frame {
+        // Of all connections, so that nobody has to keep one caller for each. 0 is none.
+        static LAST_ID: ::std::sync::atomic::AtomicU64 = ::std::sync::atomic::AtomicU64::new(0);
+
+        let id = 1 + LAST_ID.fetch_add(1, ::std::sync::atomic::Ordering::Relaxed);
         let micros = context.timeout.map_or(0, |timeout| timeout.as_micros());
         Frame {
             id,

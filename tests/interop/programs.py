@@ -1,0 +1,134 @@
+"""What is generated and built for these tests, and how the Rust programs are run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from codegen.regenerate import protoc
+from support import ROOT
+
+from protoc_plugin import generate
+
+HERE = Path(__file__).parent
+PROTOS = HERE / "protos"
+WORKSPACE = HERE / "rust"
+PROGRAMS = WORKSPACE / "target" / "debug"
+
+
+def generate_python() -> None:
+    """Messages, stubs and servicers of the exercise, into the package beside this file."""
+    if generate.main([str(PROTOS), "--out", str(HERE / "generated")]):
+        raise RuntimeError("the exercise cannot be generated")
+
+
+def generate_rust() -> Path:
+    """The plugin's Rust for the exercise. A protoc for prost comes with it; returns its path."""
+    out = WORKSPACE / "generated"
+    out.mkdir(exist_ok=True)
+    done = protoc(f"--protosocket_out=lang=rust:{out}", "exercise.proto", cwd=PROTOS)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    compiler = out / "protoc"
+    compiler.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m grpc_tools.protoc "$@"\n')
+    compiler.chmod(0o755)
+    return compiler
+
+
+def cargo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs cargo in the workspace, with its output captured: stdout and stderr as one text."""
+    if shutil.which("cargo") is None:
+        raise RuntimeError("cargo is not on the path: see https://rustup.rs")
+    return subprocess.run(
+        ["cargo", *arguments],
+        cwd=WORKSPACE,
+        env=os.environ | {"PROTOC": str(generate_rust())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Program:
+    """A Rust program that said it is ready."""
+
+    def __init__(self, process: asyncio.subprocess.Process, target: str) -> None:
+        self.process = process
+        self.target = target
+
+    async def line(self) -> str:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        assert line, "it ended"
+        return line.decode().rstrip("\n")
+
+    def tell(self, command: str) -> None:
+        """Have a client do something."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\n".encode())
+
+    async def ask(self, command: str) -> str:
+        """Have a client do something, and what comes of it."""
+        self.tell(command)
+        return await self.line()
+
+    async def kill(self) -> None:
+        """SIGKILL: what a crash looks like from the other side."""
+        self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def program(
+    name: str, kind: str, target: str, *options: str | Path
+) -> AsyncIterator[Program]:
+    """Run a program as `kind`, ``server`` or ``client``, until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        PROGRAMS / name,
+        kind,
+        target,
+        *map(str, options),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
+    running = Program(process, target)
+    try:
+        assert await running.line() == "ready"
+        yield running
+        assert process.returncode is None or process.returncode == -9, "it ended by itself"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.communicate()
+
+
+def rust_server(
+    name: str, *options: str | Path, target: str | None = None
+) -> AbstractAsyncContextManager[Program]:
+    """Serve on `target`, or on a port that is free."""
+    return program(name, "server", target or f"127.0.0.1:{free_port()}", *options)
+
+
+def rust_client(
+    name: str, target: str, *options: str | Path
+) -> AbstractAsyncContextManager[Program]:
+    return program(name, "client", target, *options)
