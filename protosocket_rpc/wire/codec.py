@@ -5,10 +5,12 @@ from __future__ import annotations
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
 from protosocket_rpc.raw.varint import MAX_VARINT_BYTES, decode_varint
 from protosocket_rpc.rpc.message import CANCEL, END
-from protosocket_rpc.wire.frame import OVERSIZED, Frame, parse_frame
+from protosocket_rpc.wire.frame import MOST_FIELDS, OVERSIZED, Frame, check_fields, parse_frame
 
 # Length prefix, id and code together take at most this many bytes.
 _HEAD = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)
+# A frame of so many bytes has not more than MOST_FIELDS fields, of two bytes each at the least.
+_FEW = 2 * MOST_FIELDS
 # Protobuf's own limit: a longer prefix is no length of a message, but garbage.
 _LONGEST = (1 << 31) - 1
 
@@ -55,6 +57,8 @@ class FrameCodec:
                 self._needed = end - pos
                 return pos
             else:
+                if length > _FEW:
+                    check_fields(data, start, end)
                 messages.append(parse_frame(data, start, end))
             pos = end
         return pos

@@ -15,6 +15,11 @@ from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.raw.varint import decode_varint, encode_varint
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL, Tagged
 
+# Fields of one frame, with those of the messages in it. Reading more would keep others waiting.
+MOST_FIELDS: Final = 1 << 15
+
+_LARGEST_TAG: Final = (1 << 32) - 1
+
 # Never on the wire: stands for a frame that was too large to take, and was skipped.
 OVERSIZED: Final = 3
 
@@ -174,6 +179,7 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
             return pos
         if tag < 0x80:
             raise DecodeError("a field of a frame has a tag that is longer than it need be")
+    _check_tag(tag)
     wire_type = tag & 7
     if wire_type == 0:
         value, pos = decode_varint(data, pos, end)
@@ -203,7 +209,9 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
     elif tag == 0x42:
         frame.status = _parse_status(data, pos, stop)
     elif tag == 0x62:
-        frame.settings = _parse_settings(data[pos:stop])
+        content = data[pos:stop]
+        parse = _known_settings if len(content) <= _KNOWN_SIZE else _parse_settings
+        frame.settings = parse(content)
     elif tag == 0x6A:
         frame.ping = _parse_token(data, pos, stop)
     elif tag == 0x72:
@@ -211,6 +219,11 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
     elif tag == 0x7A:
         frame.go_away = _parse_go_away(data, pos, stop)
     return stop
+
+
+def _check_tag(tag: int) -> None:
+    if not 8 <= tag <= _LARGEST_TAG:
+        raise DecodeError(f"a frame has a field of the number {tag >> 3}, which none can have")
 
 
 def _skip_field(data: bytes, pos: int, end: int, wire_type: int) -> int:
@@ -243,6 +256,7 @@ class _Fields:
             self.tag, pos = decode_varint(data, self._pos, end)
             if pos < 0:
                 raise DecodeError("a field ends in the middle of its tag")
+            _check_tag(self.tag)
             wire_type = self.tag & 7
             if wire_type == 2:
                 size, pos = decode_varint(data, pos, end)
@@ -296,9 +310,7 @@ def _parse_status(data: bytes, pos: int, end: int) -> Status:
     return status
 
 
-@lru_cache(maxsize=16)
 def _parse_settings(content: bytes) -> Settings:
-    """Read settings. Cached, as the clients of a server mostly say the same: not to be changed."""
     settings = Settings()
     compression: list[int] = []
     fields = _Fields(content, 0, len(content))
@@ -326,12 +338,20 @@ def _parse_settings(content: bytes) -> Settings:
     return settings
 
 
+# The clients of a server mostly say the same. What is found here is not to be changed.
+_known_settings = lru_cache(maxsize=16)(_parse_settings)
+# What is longer says what is not known here, and is not worth the memory.
+_KNOWN_SIZE: Final = 64
+
+
 def _parse_packed(content: bytes, values: list[int]) -> None:
     pos = 0
     while pos < len(content):
         value, pos = decode_varint(content, pos, len(content))
         if pos < 0:
             raise DecodeError("a list of numbers ends in the middle of one")
+        if len(values) == MOST_FIELDS:
+            raise _too_many_fields()
         values.append(value)
 
 
@@ -355,6 +375,41 @@ def _parse_go_away(data: bytes, pos: int, end: int) -> GoAway:
         elif fields.tag == 0x1A:
             go_away.reason = _text(fields.content, "the reason to go away")
     return go_away
+
+
+def check_fields(data: bytes, pos: int, end: int) -> None:
+    """Look at the number of fields of a large frame, before `parse_frame` spends time on them.
+
+    Raises:
+        DecodeError: there are more than MOST_FIELDS.
+    """
+    _count_fields(data, pos, end, MOST_FIELDS, True)
+
+
+def _count_fields(data: bytes, pos: int, end: int, left: int, deep: bool) -> int:
+    """How many fields there may still be behind these. What is broken is not found here."""
+    while 0 <= pos < end:
+        if not left:
+            raise _too_many_fields()
+        left -= 1
+        tag, pos = decode_varint(data, pos, end)
+        wire_type = tag & 7
+        if pos < 0 or wire_type in (3, 4, 6, 7):
+            break
+        if wire_type == 2:
+            size, pos = decode_varint(data, pos, end)
+            if pos < 0:
+                break
+            if deep and tag not in (0x1A, 0x22) and size <= end - pos:
+                left = _count_fields(data, pos, pos + size, left, False)
+            pos += size
+        else:
+            pos = _skip_field(data, pos, end, wire_type)
+    return left
+
+
+def _too_many_fields() -> DecodeError:
+    return DecodeError(f"a frame has more than {MOST_FIELDS} fields")
 
 
 # -- frame -> bytes ------------------------------------------------------------------------

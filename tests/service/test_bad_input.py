@@ -97,7 +97,8 @@ BROKEN = {
     "a length of 2 GiB": (encode_varint(1 << 31) + b"\x08\x01", "no frame can be 2147483648 bytes"),
     "a length of 8 EiB": (encode_varint(1 << 63), "no frame can be"),
     "a wire type that is none": (b"\x02\x0f\x00", "wire type"),
-    "a field number 0": (b"\x02\x00\x01", ""),
+    "a field number 0": (b"\x02\x00\x01", "number 0"),
+    "fields without end": (encode_varint(80_000) + b"\x32\x00" * 40_000, "more than 32768 fields"),
     "a body beyond its frame": (b"\x05\x08\x01\x22\x7fx", "beyond its end"),
     "half a field": (b"\x01\x08", "middle of a field"),
     "a method that is not UTF-8": (
@@ -126,9 +127,10 @@ async def test_broken_bytes_end_the_connection_with_a_reason(
             )
             assert await peer.hears() == F(5, body=b"x")
             if in_pieces:
-                for byte in broken:
+                size = 1 + len(broken) // 1000
+                for start in range(0, len(broken), size):
                     if not peer.writer.is_closing():
-                        peer.writer.write(bytes((byte,)))
+                        peer.writer.write(broken[start : start + size])
                         await asyncio.sleep(0)
             else:
                 peer.writer.write(broken)

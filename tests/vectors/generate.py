@@ -237,6 +237,7 @@ BROKEN: list[tuple[str, str, bytes]] = [
     ("key-not-utf8", "a metadata key is not UTF-8", b"\x08\x08\x01\x32\x04\x0a\x02\xff\xfe"),
     ("message-not-utf8", "a status message is not UTF-8", b"\x08\x08\x01\x42\x04\x12\x02\xff\xfe"),
     ("metadata-cut-off", "a metadata key goes on beyond its pair", b"\x06\x08\x01\x32\x02\x0a\x05"),
+    ("field-number-0", "no field can have the number 0", b"\x04\x08\x01\x00\x05"),
     ("wire-type-6", "there is no wire type 6", b"\x04\x08\x01\x0e\x00"),
 ]
 

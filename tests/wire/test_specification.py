@@ -33,7 +33,7 @@ from protosocket_rpc import (
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.session import FRAGMENT
 from protosocket_rpc.wire.codec import FrameCodec
-from protosocket_rpc.wire.frame import Frame, encode_frame, ping_field, pong_field
+from protosocket_rpc.wire.frame import MOST_FIELDS, Frame, encode_frame, ping_field, pong_field
 
 TEXT = (ROOT / "docs" / "wire.md").read_text()
 SECTIONS = {
@@ -125,7 +125,11 @@ def test_status_codes() -> None:
 
 def test_limits_have_their_defaults() -> None:
     limits = RpcLimits()
-    constants = {"CREDIT_BEFORE_SETTINGS": CREDIT_BEFORE_SETTINGS, "FRAGMENT": FRAGMENT}
+    constants = {
+        "CREDIT_BEFORE_SETTINGS": CREDIT_BEFORE_SETTINGS,
+        "FRAGMENT": FRAGMENT,
+        "MOST_FIELDS": MOST_FIELDS,
+    }
     for name, value, _ in rows("## Limits"):
         key = name.strip("`")
         assert int(value) == constants.get(key, getattr(limits, key, None)), key
