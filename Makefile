@@ -1,14 +1,18 @@
 # `make demo` and `make test` set up what they need in .venv and .tox, once.
 
+# Those that pyproject.toml has tox environments for.
+VERSIONS := 3.14 3.13 3.12 3.11 3.10
+
 # The first Python on the machine that is new enough; `make PYTHON=...` takes another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
-PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+PYTHON ?= $(shell for python in python3 $(addprefix python,$(VERSIONS)); do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 
 VENV := .venv
 BIN := $(VENV)/bin
 
 # Pythons that pyenv has, but does not offer: tox looks for interpreters on the path.
+comma := ,
 space := $(subst ,, )
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
@@ -26,9 +30,13 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# tox fails if it finds none of them: the one in .venv may be the only Python here.
+test-others: MINE = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+test-others: HERE = $(foreach version,$(VERSIONS),$(if \
+	$(wildcard $(addsuffix /python$(version),$(subst :, ,$(PATH)))),$(version)))
+test-others: OTHERS = $(subst $(space),$(comma),$(filter-out $(MINE),$(HERE)))
 test-others: $(VENV)/.ready-dev
-	TOX_SKIP_ENV=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
-		$(BIN)/tox run-parallel --parallel-no-spinner
+	$(if $(OTHERS),$(BIN)/tox run-parallel --parallel-no-spinner -e $(OTHERS))
 
 # Programs on the published crates of protosocket, built from tests/interop/rust, against ours.
 interop-rust: $(VENV)/.ready-dev

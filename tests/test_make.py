@@ -1,0 +1,48 @@
+"""`make test` runs on every Python of the machine, be it one or several."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAKE = shutil.which("make")
+MINE = "{}.{}".format(*sys.version_info)
+VERSIONS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["tox"][
+    "env_list"
+]
+
+
+def commands(folder: Path, *pythons: str) -> str:
+    """What `make test-others` would run where these Pythons are."""
+    assert MAKE is not None
+    (folder / "sh").symlink_to("/bin/sh")
+    for python in pythons:
+        (folder / f"python{python}").touch(mode=0o755)
+    return subprocess.run(
+        [MAKE, "--dry-run", f"VENV={sys.prefix}", "test-others"],
+        cwd=ROOT,
+        env={"PATH": str(folder), "HOME": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_there_may_be_one_python_only(tmp_path: Path) -> None:
+    assert "tox" not in commands(tmp_path, MINE)
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version != MINE])
+def test_every_other_python_is_found(tmp_path: Path, version: str) -> None:
+    said = commands(tmp_path, MINE, version, "3.9")
+    assert f"tox run-parallel --parallel-no-spinner -e {version}\n" in said
