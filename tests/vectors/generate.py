@@ -230,6 +230,7 @@ READ: list[tuple[str, str, bytes, dict[str, Any]]] = [
 BROKEN: list[tuple[str, str, bytes]] = [
     ("length-too-long", "a length of more than ten bytes", b"\x80" * 10 + b"\x01"),
     ("length-too-large", "a length of more than 64 bits", b"\xff" * 9 + b"\x7f"),
+    ("length-of-2-gib", "a length that no protobuf message has", b"\x80\x80\x80\x80\x08\x08\x01"),
     ("field-cut-off", "the frame ends behind a tag", b"\x01\x08"),
     ("number-cut-off", "the frame ends within a number", b"\x02\x08\x80"),
     ("body-too-long", "the body goes on beyond the frame", b"\x05\x08\x01\x22\x05b"),
