@@ -316,9 +316,16 @@ def _completed(details: Any, compression: Compression | None) -> ClientCallDetai
         details.timeout,
         details.metadata,
         details.credentials,
-        getattr(details, "wait_for_ready", None),
-        getattr(details, "compression", None) or compression,
+        _optional(details, "wait_for_ready"),
+        _optional(details, "compression") or compression,
     )
+
+
+def _optional(details: Any, field: str) -> Any:
+    try:
+        return getattr(details, field, None)
+    except IndexError:  # a shorter tuple, of a class that is derived from ours as well
+        return None
 
 
 # -- calling -------------------------------------------------------------------------------

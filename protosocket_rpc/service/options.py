@@ -38,6 +38,14 @@ def target_name_of(options: Iterable[tuple[str, Any]] | None) -> str | None:
     return None
 
 
+def reuse_port_of(options: Iterable[tuple[str, Any]] | None, reuse_port: bool = False) -> bool:
+    """Whether to share ports with other processes, as gRPC's options may say."""
+    for name, value in options or ():
+        if name == "grpc.so_reuseport":
+            reuse_port = bool(value)
+    return reuse_port
+
+
 def connectivity_of(
     options: Iterable[tuple[str, Any]] | None, connectivity: ClientConnectivity | None = None
 ) -> ClientConnectivity:

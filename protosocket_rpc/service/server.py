@@ -17,7 +17,7 @@ from protosocket_rpc.service.credentials import ServerCredentials, to_server_cre
 from protosocket_rpc.service.descriptor import ServiceDescriptor
 from protosocket_rpc.service.interceptors import Interceptor
 from protosocket_rpc.service.limits import RpcLimits
-from protosocket_rpc.service.options import limits_of, server_connectivity_of
+from protosocket_rpc.service.options import limits_of, reuse_port_of, server_connectivity_of
 from protosocket_rpc.service.routes import Routes
 from protosocket_rpc.service.rpc_handlers import GenericRpcHandler, RpcMethodHandler
 from protosocket_rpc.service.running import Running
@@ -42,6 +42,7 @@ class Server:
         thread_pool: Executor | None = None,
         interceptors: Sequence[ServerInterceptor | Interceptor] = (),
         compression: Compression | None = None,
+        reuse_port: bool = False,
     ) -> None:
         """Use `server()`.
 
@@ -50,11 +51,12 @@ class Server:
             connectivity: how connections are kept, and how many; see `ServerConnectivity`.
             maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
             thread_pool: where plain functions are run; None for the event loop's own pool.
-            interceptors, compression: as for `server()`.
+            interceptors, compression, reuse_port: as for `server()`.
         """
         self.limits = limits or RpcLimits()
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self.connectivity = connectivity or ServerConnectivity()
+        self._reuse_port = reuse_port
         self._routes = Routes(interceptors, thread_pool, wire_compression(compression))
         self._bindings: list[tuple[Binding, ServerCredentials]] = []
         self._running: Running | None = None
@@ -124,7 +126,7 @@ class Server:
         if self._running is not None:
             raise UsageError("ports are added before the server is started")
         try:
-            binding = bind(address)
+            binding = bind(address, reuse_port=self._reuse_port)
         except OSError as error:
             raise RuntimeError(f"Failed to bind to address {address}: {error}") from error
         self._bindings.append((binding, credentials))
@@ -246,6 +248,7 @@ def server(
     *,
     limits: RpcLimits | None = None,
     connectivity: ServerConnectivity | None = None,
+    reuse_port: bool = False,
 ) -> Server:
     """Make a server. The arguments that gRPC has too are as in gRPC.
 
@@ -255,13 +258,14 @@ def server(
         handlers: what finds handlers; `Server.add_generic_rpc_handlers` adds more.
         interceptors: of gRPC's shape and of this package's (`service.interceptors`), the
             outermost first.
-        options: gRPC's ``(name, value)`` pairs: ``grpc.max_receive_message_length``,
-            ``grpc.max_send_message_length`` and ``grpc.max_metadata_size`` are honoured, others
-            accepted.
+        options: gRPC's ``(name, value)`` pairs: those of message and metadata sizes, of keepalive
+            and of the age of connections, and ``grpc.so_reuseport`` are honoured, others accepted.
         maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
         compression: of replies, for clients that understand it, unless a handler says otherwise.
         limits: sizes; see `RpcLimits`.
         connectivity: how connections are kept, and how many; see `ServerConnectivity`.
+        reuse_port: share ports with other processes that say so too; the system spreads the
+            connections over them.
 
     Raises:
         RuntimeError: `compression` is Zstd, without its library.
@@ -274,6 +278,7 @@ def server(
         thread_pool=migration_thread_pool,
         interceptors=list(interceptors or ()),
         compression=compression,
+        reuse_port=reuse_port_of(options, reuse_port),
     )
     made.add_generic_rpc_handlers(handlers or ())
     return made

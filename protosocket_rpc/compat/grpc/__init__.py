@@ -159,6 +159,8 @@ def __getattr__(name: str) -> Any:
 def install() -> None:
     """Have ``import grpc`` give this module, in the whole process, from now on.
 
+    So it is with ``grpc.aio``, ``grpc.experimental`` and ``grpc_status``.
+
     For programs whose imports cannot be changed. Call it before anything imports ``grpc``.
 
     Raises:
@@ -171,9 +173,13 @@ def install() -> None:
             "grpcio was imported already: call protosocket_rpc.compat.grpc.install() before "
             "anything imports grpc"
         )
+    from protosocket_rpc.compat import grpc_status
     from protosocket_rpc.compat.grpc import _utilities
 
     sys.modules["grpc"] = ours
     sys.modules["grpc.aio"] = aio
     sys.modules["grpc.experimental"] = experimental
+    sys.modules["grpc.experimental.aio"] = aio
     sys.modules["grpc._utilities"] = _utilities
+    sys.modules["grpc_status"] = grpc_status
+    sys.modules["grpc_status.rpc_status"] = grpc_status.rpc_status

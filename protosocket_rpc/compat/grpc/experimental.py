@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from protosocket_rpc.compat.grpc import aio
 from protosocket_rpc.service.credentials import insecure_channel_credentials
 
-__all__ = ["insecure_channel_credentials"]
+__all__ = ["aio", "insecure_channel_credentials"]
 
 _BLOCKING = {"stream_stream", "stream_unary", "unary_stream", "unary_unary"}
 
