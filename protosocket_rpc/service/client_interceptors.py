@@ -32,6 +32,7 @@ from protosocket_rpc.service.intercepted import (
 )
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, chain
 from protosocket_rpc.service.stream_call import StreamCall
+from protosocket_rpc.service.sync_handlers import is_async
 from protosocket_rpc.status import StatusCode
 
 
@@ -258,7 +259,9 @@ def _is_grpc_aio(interceptor: object) -> bool:
     """True for an interceptor of ``grpc.aio``'s shape, also one written for grpcio itself."""
     if isinstance(interceptor, ClientInterceptor):
         return True
-    return any(hasattr(interceptor, f"intercept_{kind}") for kind in _KINDS)
+    methods = [getattr(interceptor, f"intercept_{kind}", None) for kind in _KINDS]
+    # Those of the blocking API have the same names.
+    return any(method is not None and is_async(method) for method in methods)
 
 
 def _own_stage(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from protosocket_rpc.metadata import Metadata
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, chain
 from protosocket_rpc.service.rpc_handlers import Behavior, HandlerCallDetails, RpcMethodHandler
+from protosocket_rpc.service.sync_handlers import is_async
 from protosocket_rpc.status import StatusCode, status_code
 
 if TYPE_CHECKING:
@@ -218,7 +219,10 @@ def _wrapped_by(
 
 def resolves(interceptor: object) -> bool:
     """True for an interceptor of ``grpc.aio``'s shape, also one written for grpcio itself."""
-    return hasattr(interceptor, "intercept_service")
+    if isinstance(interceptor, ServerInterceptor):
+        return True
+    method = getattr(interceptor, "intercept_service", None)
+    return method is not None and is_async(method)  # those of the blocking API are not
 
 
 def check(interceptor: object) -> None:

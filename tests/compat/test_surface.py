@@ -14,7 +14,7 @@ import pytest
 from support import ROOT
 
 from protosocket_rpc.compat import grpc
-from protosocket_rpc.compat.grpc import aio
+from protosocket_rpc.compat.grpc import aio, missing
 
 # -- names ---------------------------------------------------------------------------------
 
@@ -26,20 +26,48 @@ def test_every_name_of_grpc_aio(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", real.__all__)
-def test_every_name_of_grpc_is_there_or_says_why_not(name: str) -> None:
-    if name in grpc.__all__:
-        assert hasattr(grpc, name)
-    else:
-        with pytest.raises(AttributeError, match=rf"grpc\.{name} (belongs|needs|compiles)"):
-            getattr(grpc, name)
+def test_every_name_of_grpc(name: str) -> None:
+    assert hasattr(grpc, name)
+    assert name in grpc.__all__
+
+
+@pytest.mark.parametrize("name", missing.FUNCTIONS)
+def test_functions_that_say_what_to_use_instead(name: str) -> None:
+    assert callable(getattr(real, name))
+    with pytest.raises(aio.UsageError, match=rf"^grpc\.{name} \w+ .*: "):
+        getattr(grpc, name)("localhost:1")
+
+
+def test_names_of_the_blocking_api_are_there_to_derive_from() -> None:
+    for name in (*missing.CLASSES, "FutureTimeoutError", "FutureCancelledError"):
+        assert isinstance(getattr(real, name), type)
+        assert isinstance(type("Derived", (getattr(grpc, name),), {}), type)
+        assert getattr(grpc, name) is not getattr(aio, name, None)
+
+
+@pytest.mark.parametrize("module", [real, grpc], ids=["grpcio", "compat"])
+def test_blocking_interceptors_are_refused(module: Any) -> None:
+    class Blocking(module.ServerInterceptor, module.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+        def intercept_service(self, continuation: Any, details: Any) -> Any: ...
+
+        def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any: ...
+
+    with pytest.raises(ValueError, match="no server interceptor"):
+        aio.server(interceptors=[Blocking()])
+    with pytest.raises(ValueError, match="no client interceptor"):
+        aio.insecure_channel("localhost:1", interceptors=[Blocking()])
 
 
 def test_names_that_nobody_knows() -> None:
     for module in (grpc, grpc.experimental):
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
             module.nothing  # noqa: B018  # the point
-    with pytest.raises(AttributeError, match="blocking"):
-        grpc.experimental.unary_unary  # noqa: B018  # the point
+
+
+def test_static_methods_of_generated_code_say_what_to_use_instead() -> None:
+    for name in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+        with pytest.raises(aio.UsageError, match="blocking API"):
+            getattr(grpc.experimental, name)(b"", "localhost:1", "/s/m", insecure=True)
 
 
 @pytest.mark.parametrize("name", ["StatusCode", "ChannelConnectivity"])

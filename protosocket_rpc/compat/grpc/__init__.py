@@ -12,9 +12,8 @@ difference.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from protosocket_rpc.compat.grpc import aio, experimental
+from protosocket_rpc.compat.grpc import aio, experimental, missing
 from protosocket_rpc.compat.grpc.aio import Call, ClientCallDetails, RpcContext
 from protosocket_rpc.errors import RpcError
 from protosocket_rpc.service.call_credentials import (
@@ -106,54 +105,9 @@ __all__ = [
     "unary_unary_rpc_method_handler",
 ]
 
-# What grpc has and this module has not, and why.
-_BLOCKING = "belongs to gRPC's blocking API; there is asyncio's alone: see grpc.aio"
-_ELSEWHERE = "needs gRPC's own servers and clients, or Google's cloud"
-_MISSING = {
-    **dict.fromkeys(
-        (
-            "Future",
-            "FutureCancelledError",
-            "FutureTimeoutError",
-            "ServerInterceptor",
-            "StreamStreamClientInterceptor",
-            "StreamStreamMultiCallable",
-            "StreamUnaryClientInterceptor",
-            "StreamUnaryMultiCallable",
-            "UnaryStreamClientInterceptor",
-            "UnaryStreamMultiCallable",
-            "UnaryUnaryClientInterceptor",
-            "UnaryUnaryMultiCallable",
-            "channel_ready_future",
-            "insecure_channel",
-            "intercept_channel",
-            "secure_channel",
-            "server",
-        ),
-        _BLOCKING,
-    ),
-    **dict.fromkeys(
-        (
-            "alts_channel_credentials",
-            "alts_server_credentials",
-            "compute_engine_channel_credentials",
-            "xds_channel_credentials",
-            "xds_server_credentials",
-        ),
-        _ELSEWHERE,
-    ),
-    **dict.fromkeys(
-        ("protos", "protos_and_services", "services"),
-        "compiles at run time: use protosocket generate, or grpcio-tools, beforehand",
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:
-    reason = _MISSING.get(name)
-    if reason is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    raise AttributeError(f"grpc.{name} {reason}")
+# What of grpc leads nowhere here. With a type checker it is not there at all.
+globals().update(missing.names())
+__all__ += missing.names()
 
 
 def install() -> None:
