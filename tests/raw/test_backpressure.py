@@ -51,6 +51,7 @@ def fill(connection: Connection[Any, Any]) -> int:
         while True:
             connection.send(LINE)
             count += 1
+            assert count * len(LINE) < 200_000_000  # rather than take all memory there is
     return count
 
 
