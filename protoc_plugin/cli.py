@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from protoc_plugin import __version__
+
 _COMMANDS = {
     "generate": ("protoc_plugin.generate", "write Python for .proto files"),
 }
@@ -24,6 +26,9 @@ def main() -> int:
     usage = "usage: protosocket COMMAND ...\n\ncommands:\n" + "".join(
         f"  {command:10} {summary}\n" for command, (_, summary) in _COMMANDS.items()
     )
+    if name == "--version":
+        sys.stdout.write(f"protosocket-rpc {__version__}\n")
+        return 0
     if name in ("-h", "--help"):
         sys.stdout.write(usage)
         return 0

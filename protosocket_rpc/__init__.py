@@ -100,6 +100,8 @@ from protosocket_rpc.status import Status, StatusCode
 
 logging.getLogger("protosocket_rpc").addHandler(logging.NullHandler())
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BYTES",
     "EOF",

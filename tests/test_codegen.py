@@ -15,6 +15,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.compiler import plugin_pb2
 
 import protoc_plugin
+import protosocket_rpc
 from protoc_plugin.filters import docstring
 from protoc_plugin.main import respond
 
@@ -338,3 +339,12 @@ def test_run_by_hand_it_says_what_it_is() -> None:
 
 def test_the_versions_of_plugin_and_project_agree() -> None:
     assert f'\nversion = "{protoc_plugin.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert protosocket_rpc.__version__ == protoc_plugin.__version__
+    done = subprocess.run(
+        [sys.executable, "-m", "protoc_plugin.cli", "--version"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout == f"protosocket-rpc {protoc_plugin.__version__}\n"
