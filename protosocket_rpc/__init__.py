@@ -79,6 +79,7 @@ from protosocket_rpc.service.descriptor import (
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, Next
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import CallOptions
+from protosocket_rpc.service.metrics import ServerMetrics
 from protosocket_rpc.service.rich_status import RichStatus, rich_status, status_details
 from protosocket_rpc.service.rpc_handlers import (
     GenericRpcHandler,
@@ -151,6 +152,7 @@ __all__ = [
     "ServerCredentials",
     "ServerInterceptor",
     "ServerInvocation",
+    "ServerMetrics",
     "ServiceDescriptor",
     "ServiceRpcHandler",
     "ServicerContext",

@@ -25,6 +25,28 @@ class Binding:
         self.memory = memory
         self._inode = _inode(address)
 
+    @classmethod
+    def of_socket(cls, sock: socket.socket) -> Binding:
+        """What was bound elsewhere. A Unix socket's file is left to those who have made it.
+
+        Raises:
+            ValueError: it is no stream socket of a known family.
+        """
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"descriptor {sock.fileno()} is no stream socket")
+        where = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            path = os.fsdecode(where)
+            address = Address(path=path)
+        elif sock.family in (socket.AF_INET, socket.AF_INET6):
+            address = Address(where[0], where[1])
+        else:
+            raise ValueError(f"descriptor {sock.fileno()} is a socket of another family")
+        sock.setblocking(False)
+        binding = cls([sock], address)
+        binding._inode = 0
+        return binding
+
     def remove_path(self) -> None:
         """Remove a Unix socket's file, unless another server has taken it over meanwhile."""
         if self._inode and self._inode == _inode(self.address):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from protosocket_rpc.eager import eager_runner
 from protosocket_rpc.raw import RawServer
 from protosocket_rpc.service.connectivity import ServerConnectivity
+from protosocket_rpc.service.context import ServicerContext
+from protosocket_rpc.service.counted import CountedContext
 from protosocket_rpc.service.deadlines import Deadlines
+from protosocket_rpc.service.handlers import Handler
 from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.metrics import ServerMetrics, Snapshot, empty_snapshot
 from protosocket_rpc.service.routes import Routes
 from protosocket_rpc.service.server_connection import LINGER, ServiceConnection
 from protosocket_rpc.service.upkeep import Upkeep
@@ -33,12 +39,16 @@ class Running:
         limits: RpcLimits,
         connectivity: ServerConnectivity,
         maximum_concurrent_rpcs: int | None,
+        metrics: ServerMetrics | None,
     ) -> None:
         self.loop = loop
         self.routes = routes
         self.limits = limits
         self.connectivity = connectivity
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
+        self.metrics = metrics
+        self.new_rpc: Callable[[ServiceConnection, Frame, Handler], ServicerContext[Any, Any]]
+        self.new_rpc = ServicerContext if metrics is None else partial(CountedContext, metrics)
         # Counted only if there is a limit.
         self.rpcs = 0
         self.runner = eager_runner(loop)
@@ -94,6 +104,15 @@ class Running:
         for session in list(self.sessions):
             session.visit(now)
         return bool(self.sessions)
+
+    def snapshot(self) -> Snapshot:
+        """What `metrics` have counted, and what there is now."""
+        snapshot = empty_snapshot()
+        if self.metrics is not None:
+            snapshot["methods"] = self.metrics.methods()
+        snapshot["in_flight"] = sum([len(session.rpcs) for session in self.sessions])
+        snapshot["connections"] = len(self.sessions)
+        return snapshot
 
     # -- the end ---------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from protosocket_rpc.service.credentials import ServerCredentials, to_server_cre
 from protosocket_rpc.service.descriptor import ServiceDescriptor
 from protosocket_rpc.service.interceptors import Interceptor
 from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.metrics import ServerMetrics, Snapshot, empty_snapshot
 from protosocket_rpc.service.options import limits_of, reuse_port_of, server_connectivity_of
 from protosocket_rpc.service.routes import Routes
 from protosocket_rpc.service.rpc_handlers import GenericRpcHandler, RpcMethodHandler
@@ -43,6 +44,7 @@ class Server:
         interceptors: Sequence[ServerInterceptor | Interceptor] = (),
         compression: Compression | None = None,
         reuse_port: bool = False,
+        metrics: ServerMetrics | None = None,
     ) -> None:
         """Use `server()`.
 
@@ -51,12 +53,13 @@ class Server:
             connectivity: how connections are kept, and how many; see `ServerConnectivity`.
             maximum_concurrent_rpcs: RPCs in flight at a time; more end with RESOURCE_EXHAUSTED.
             thread_pool: where plain functions are run; None for the event loop's own pool.
-            interceptors, compression, reuse_port: as for `server()`.
+            interceptors, compression, reuse_port, metrics: as for `server()`.
         """
         self.limits = limits or RpcLimits()
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self.connectivity = connectivity or ServerConnectivity()
         self._reuse_port = reuse_port
+        self.metrics = metrics
         self._routes = Routes(interceptors, thread_pool, wire_compression(compression))
         self._bindings: list[tuple[Binding, ServerCredentials]] = []
         self._running: Running | None = None
@@ -122,6 +125,35 @@ class Server:
         """
         return self._add_port(address, to_server_credentials(server_credentials))
 
+    def add_binding(
+        self,
+        binding: Binding,
+        server_credentials: ServerCredentials | ssl_module.SSLContext | None = None,
+    ) -> None:
+        """Listen on what `raw.bind` made, or was made of sockets from elsewhere, once started.
+
+        Args:
+            server_credentials: as for `add_secure_port`; None for no TLS.
+
+        Raises:
+            UsageError: the server was started.
+        """
+        if self._running is not None:
+            raise UsageError("ports are added before the server is started")
+        credentials = ServerCredentials()
+        if server_credentials is not None:
+            credentials = to_server_credentials(server_credentials)
+        self._bindings.append((binding, credentials))
+
+    @property
+    def has_ports(self) -> bool:
+        """True if there is anything to listen on."""
+        return bool(self._bindings)
+
+    def snapshot(self) -> Snapshot:
+        """What its `metrics` have counted (nothing, without), and what is going on now."""
+        return empty_snapshot() if self._running is None else self._running.snapshot()
+
     def _add_port(self, address: str, credentials: ServerCredentials) -> int:
         if self._running is not None:
             raise UsageError("ports are added before the server is started")
@@ -147,6 +179,7 @@ class Server:
             self.limits,
             self.connectivity,
             self.maximum_concurrent_rpcs,
+            self.metrics,
         )
         limits = Limits(
             max_buffer=self.limits.max_frame_size + 64,
@@ -249,6 +282,7 @@ def server(
     limits: RpcLimits | None = None,
     connectivity: ServerConnectivity | None = None,
     reuse_port: bool = False,
+    metrics: ServerMetrics | None = None,
 ) -> Server:
     """Make a server. The arguments that gRPC has too are as in gRPC.
 
@@ -266,6 +300,7 @@ def server(
         connectivity: how connections are kept, and how many; see `ServerConnectivity`.
         reuse_port: share ports with other processes that say so too; the system spreads the
             connections over them.
+        metrics: what counts the RPCs, for `Server.snapshot`; None for nothing.
 
     Raises:
         RuntimeError: `compression` is Zstd, without its library.
@@ -279,6 +314,7 @@ def server(
         interceptors=list(interceptors or ()),
         compression=compression,
         reuse_port=reuse_port_of(options, reuse_port),
+        metrics=metrics,
     )
     made.add_generic_rpc_handlers(handlers or ())
     return made

@@ -16,6 +16,7 @@ from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.credentials import ServerCredentials
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.metrics import REFUSED
 from protosocket_rpc.service.server_session import ServerSession
 from protosocket_rpc.status import INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
 from protosocket_rpc.wire.frame import Frame
@@ -50,6 +51,7 @@ class ServiceConnection(ServerSession):
         "_limited",
         "_most_rpcs",
         "_most_rpcs_here",
+        "_new_rpc",
         "_running",
         "deadlines",
         "loop",
@@ -67,6 +69,7 @@ class ServiceConnection(ServerSession):
         self.tasks: set[asyncio.Task[None]] = running.tasks
         self._running = running
         self._handlers: dict[str, Handler] = running.routes.handlers
+        self._new_rpc = running.new_rpc
         connectivity = running.connectivity
         self._most_rpcs = running.maximum_concurrent_rpcs
         self._most_rpcs_here = connectivity.max_concurrent_rpcs
@@ -119,7 +122,7 @@ class ServiceConnection(ServerSession):
             self._running.on_refused(self.peer_name, f"there is no method {frame.method!r}")
             self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
         elif not self._limited or self._admit(frame.id):
-            ServicerContext(self, frame, handler).start()
+            self._new_rpc(self, frame, handler).start()
 
     def _admit(self, id: int) -> bool:
         """Count an RPC; False if it is one too many, and was answered."""
@@ -133,6 +136,12 @@ class ServiceConnection(ServerSession):
             return True
         self.answer_error(id, RESOURCE_EXHAUSTED, f"Concurrent RPC limit exceeded! ({limit})")
         return False
+
+    def answer_error(self, id: int, code: int, message: str) -> None:
+        metrics = self._running.metrics
+        if metrics is not None:
+            metrics.count(REFUSED, code, 0.0)
+        super().answer_error(id, code, message)
 
     def on_rpc_ended(self) -> None:
         if self._limited:
