@@ -89,7 +89,7 @@ async def wait_for_connection_of_a_unary_call():
 
 
 async def stop_and_the_ends_of_handlers():
-    started, seen = asyncio.Event(), []
+    started, ended, seen = asyncio.Event(), asyncio.Event(), []
 
     async def handler(request, context):
         started.set()
@@ -98,6 +98,7 @@ async def stop_and_the_ends_of_handlers():
         finally:
             await asyncio.sleep(0.05)
             seen.append("the handler has ended")
+            ended.set()
 
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Handlers(uu=handler),))
@@ -109,8 +110,7 @@ async def stop_and_the_ends_of_handlers():
         await server.stop(None)
         seen.append("stopped")
         await outcome(call)
-        while len(seen) < 2:
-            await asyncio.sleep(0.01)
+        await ended.wait()
         return seen
 
 
