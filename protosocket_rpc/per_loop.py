@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from protosocket_rpc.errors import UsageError
+from protosocket_rpc.forks import leave_to_parent_after_fork
 
 
 class Bound(Protocol):
@@ -59,7 +58,7 @@ class PerLoop(Generic[BoundT]):
         self._inherited_loops: set[asyncio.AbstractEventLoop] = set()
         self.latest: BoundT | None = None
         self.closed = False
-        _everyone.add(self)
+        leave_to_parent_after_fork(self)
 
     def get(self) -> BoundT:
         """The running loop's.
@@ -154,29 +153,3 @@ async def _close_at_end(bound: Bound) -> AsyncGenerator[None, None]:
         yield
     finally:
         await bound.close(None)
-
-
-_everyone: weakref.WeakSet[PerLoop[Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for each in list(_everyone):
-        each.leave_to_parent()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, where there is no fork
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def release_descriptor(fd: int) -> None:
-    """In a forked child: close the child's copy of a descriptor, and keep its number taken.
-
-    The other end learns of it when the parent closes its own, as if there had been no fork.
-    Closing the number as well would let another file have it, while the objects that the child
-    has inherited still take it for theirs.
-    """
-    null = os.open(os.devnull, os.O_RDWR)
-    try:
-        os.dup2(null, fd, inheritable=False)
-    finally:
-        os.close(null)

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "protosocket_rpc"
 LAYERS = ["raw", "rpc", "wire", "service", "compat"]
 
 # Modules of the package itself that every layer may import, and that import no layer.
-COMMON = ["eager", "errors", "metadata", "per_loop", "status"]
+COMMON = ["eager", "errors", "forks", "metadata", "per_loop", "status"]
 
 # Sans-I/O: fed with bytes or messages, and compiled as they are.
 SANS_IO = [

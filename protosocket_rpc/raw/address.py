@@ -72,6 +72,8 @@ def parse_address(target: str) -> Address:
     authority = target
     if colon and scheme in ("dns", "ipv4", "ipv6"):
         authority = rest.rpartition("/")[2]
+        for quoted, char in (("%5B", "["), ("%5D", "]"), ("%25", "%")):  # as gRPC writes peers
+            authority = authority.replace(quoted, char)
     host, colon, port = authority.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Generic, TypeAlias
 
 from protosocket_rpc.errors import ConnectionClosed
+from protosocket_rpc.forks import leave_to_parent_after_fork, release_socket
 from protosocket_rpc.raw.accepting import Acceptor, TlsListener
 from protosocket_rpc.raw.address import Address
 from protosocket_rpc.raw.binding import Binding, bind
@@ -89,6 +90,7 @@ class RawServer(Generic[Inbound, Outbound]):
         self._acceptor = acceptor
         self.connections = connections
         self.address: Address = binding.address
+        leave_to_parent_after_fork(self)
 
     @property
     def target(self) -> str:
@@ -134,6 +136,13 @@ class RawServer(Generic[Inbound, Outbound]):
             await self.connections.wait_none()
         for listener in self._listeners:
             await listener.wait_closed()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the parent alone serves."""
+        for sock in self._binding.sockets:
+            release_socket(sock)
+        for connection in self.connections:
+            release_socket(connection.get_extra_info("socket"))
 
     async def __aenter__(self) -> RawServer[Inbound, Outbound]:
         return self

@@ -165,7 +165,10 @@ class Call(ClientRpc):
     ) -> None:
         """As `start`, once the credentials have given their metadata."""
         if self._may_start():
-            task = self._connector.loop.create_task(self._authenticate(credentials, context))
+            connector = self._connector
+            task = connector.loop.create_task(self._authenticate(credentials, context))
+            connector.authenticating[task] = self
+            task.add_done_callback(connector.authenticating.pop)
             self.add_done_callback(lambda _: task.cancel())
 
     async def _authenticate(
@@ -173,10 +176,13 @@ class Call(ClientRpc):
     ) -> None:
         try:
             pairs = await credentials.metadata(context)
-        except Exception as error:  # the plugin's own
-            text = f"Getting metadata from plugin failed with error: {error}"
-            self.fail(UNAVAILABLE, text, error)
-            return
+        except BaseException as error:  # the plugin's own, unless the call has ended
+            why = str(error) or type(error).__name__
+            text = f"Getting metadata from plugin failed with error: {why}"
+            self.fail(UNAVAILABLE, text, caught(error))
+            if isinstance(error, Exception):
+                return
+            raise
         if not self.finished:
             self.add_metadata(pairs)
             self._connector.wait(self)

@@ -10,7 +10,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from protosocket_rpc.metadata import MetadataLike, Metadatum, Pairs, metadata_to_wire
@@ -74,7 +73,8 @@ class CallCredentials:
                 given = await plugin(context)
             else:
                 given = await _ask(plugin, context)
-            pairs += metadata_to_wire(given)
+            if given is not None:
+                pairs += metadata_to_wire(given)
         return pairs
 
     def joined(self, others: Iterable[CallCredentials]) -> CallCredentials:
@@ -87,22 +87,30 @@ class CallCredentials:
         return CallCredentials(fixed, plugins)
 
 
-async def _ask(plugin: AuthMetadataPlugin, context: AuthMetadataContext) -> MetadataLike:
+async def _ask(plugin: AuthMetadataPlugin, context: AuthMetadataContext) -> MetadataLike | None:
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[MetadataLike] = loop.create_future()
+    answer: asyncio.Future[MetadataLike | None] = loop.create_future()
 
-    def settle(metadata: MetadataLike, error: Exception | None) -> None:
+    def settle(metadata: MetadataLike | None, error: object) -> None:
         if answer.done():
             return
         if error is None:
             answer.set_result(metadata)
-        else:
+        elif isinstance(error, Exception) and not isinstance(error, StopIteration):
             answer.set_exception(error)
+        else:  # what no future can hold
+            answer.set_exception(RuntimeError(str(error) or type(error).__name__))
 
     def callback(metadata: MetadataLike, error: Exception | None) -> None:
         loop.call_soon_threadsafe(settle, metadata, error)
 
-    await loop.run_in_executor(None, partial(copy_context().run, plugin, context, callback))
+    def ask() -> None:
+        try:
+            plugin(context, callback)
+        except BaseException as error:
+            loop.call_soon_threadsafe(settle, (), error)
+
+    await loop.run_in_executor(None, copy_context().run, ask)
     return await answer
 
 

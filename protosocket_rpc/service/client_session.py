@@ -348,7 +348,12 @@ class ClientRpc(ServiceRpc):
         status = message.status
         if not self._accept_metadata(session, message):
             return
-        if status is not None and status.code != OK:
+        if message.announced:  # it was too large to be taken in: it can only be for its trailers
+            limit = session.limits.max_metadata_size
+            size = message.announced
+            text = too_large("Received metadata", size, limit, "client", "max_metadata_size")
+            self.finish(RESOURCE_EXHAUSTED, text, None)
+        elif status is not None and status.code != OK:
             self.finish(status.code, status.message, status)
         elif self.streams_requests and session.peer is None:
             self.finish(UNIMPLEMENTED, _NO_REQUEST_STREAMS, None)

@@ -15,7 +15,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ConnectionClosed
-from protosocket_rpc.per_loop import release_descriptor
+from protosocket_rpc.forks import release_socket
 from protosocket_rpc.raw import Limits, parse_addresses
 from protosocket_rpc.service.backoff import Backoff
 from protosocket_rpc.service.call import Call
@@ -88,6 +88,8 @@ class Connector:
         # Whose turn it is. Not everybody is to begin with the same address.
         self._turn = random.randrange(1 << 16)
         self._waiting: list[Call] = []
+        # Calls whose credentials are asked for their metadata, by the tasks that do so.
+        self.authenticating: dict[asyncio.Task[None], Call] = {}
         self._watchers: list[asyncio.Future[None]] = []
         # Why there is no connection, if there is none.
         self.error: Exception | None = None
@@ -342,6 +344,7 @@ class Connector:
                 end.cancel()
         self.shut_down()
         tasks = [task for task in (self._resolving, *self._attempts()) if task is not None]
+        tasks += self.authenticating
         if tasks:
             await asyncio.wait(tasks)
         sessions = list(self.sessions)
@@ -373,9 +376,7 @@ class Connector:
         """In a forked child: touch nothing that the parent goes on using."""
         self._stop()
         for session in self.sessions:
-            sock = session.sender().get_extra_info("socket")
-            if sock is not None and sock.fileno() >= 0:
-                release_descriptor(sock.fileno())
+            release_socket(session.sender().get_extra_info("socket"))
 
     def _stop(self) -> None:
         """No further connection, timer or call."""
@@ -393,7 +394,8 @@ class Connector:
         return [attempt for attempt in attempts if attempt is not None]
 
     def _calls(self) -> list[Call]:
-        calls = [call for call in self._waiting if not call.finished]
+        calls = [*self._waiting, *self.authenticating.values()]
+        calls = [call for call in calls if not call.finished]
         for session in self.sessions:
             calls.extend(rpc for rpc in session.rpcs.values() if isinstance(rpc, Call))
         return calls

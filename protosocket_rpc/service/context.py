@@ -176,12 +176,13 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def adopt(self, call: Call) -> None:
         """End `call` if this RPC ends over the head of its handler, or at once if it has."""
-        if self._stopped:
-            call.on_parent_stopped(self._stop_code)
-        elif self._calls is None:
+        if self._calls is None:
             self._calls = {call}
         else:
             self._calls.add(call)
+        # Last: the call may be made in a thread, while this RPC ends.
+        if self._stopped:
+            call.on_parent_stopped(self._stop_code)
 
     def disown(self, call: Call) -> None:
         """`call` has ended."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import trustme
-from connectivity.service import SERVICE, Servicer, Stub
+from connectivity.service import SERVICE, Servicer, Stub, serving
 from support import Certificates, make_certificates
 
 import protosocket_rpc as ps
@@ -66,9 +66,9 @@ async def who(stub: Stub) -> Any:
     return eval(await stub.unary(b""))
 
 
-async def fails(stub: Stub) -> str:
+async def fails(stub: Stub, **options: Any) -> str:
     with pytest.raises(ps.AioRpcError) as raised:
-        await stub.unary(b"")
+        await stub.unary(b"", **options)
     assert raised.value.code() is ps.StatusCode.UNAVAILABLE
     return str(raised.value)
 
@@ -474,6 +474,89 @@ async def test_plugin_that_fails_fails_the_call(certificates: Certificates, bad:
     assert raised.value.code() is ps.StatusCode.UNAVAILABLE
     assert str(raised.value.details()).startswith("Getting metadata from plugin failed")
     assert raised.value.__cause__ is not None
+
+
+class Raises(ps.AuthMetadataPlugin):
+    """Says what went wrong in a way that no future can hold."""
+
+    def __init__(self, error: Any) -> None:
+        self.error = error
+
+    def __call__(
+        self, context: ps.AuthMetadataContext, callback: ps.AuthMetadataPluginCallback
+    ) -> None:
+        if isinstance(self.error, BaseException):
+            raise self.error
+        callback((), self.error)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [("no token", "no token"), (StopIteration(), "StopIteration"), (SystemExit(), "SystemExit")],
+)
+async def test_plugin_that_fails_oddly_fails_the_call(error: Any, text: str) -> None:
+    async with secured(ps.local_server_credentials(), ps.local_channel_credentials()) as stub:
+        credentials = ps.metadata_call_credentials(Raises(error))
+        assert text in await fails(stub, credentials=credentials)
+
+
+async def test_plugin_that_is_cancelled_fails_the_call() -> None:
+    """Nobody has cancelled the call: its caller is told so by a status."""
+
+    async def plugin(context: ps.AuthMetadataContext) -> Any:
+        raise asyncio.CancelledError
+
+    async with secured(ps.local_server_credentials(), ps.local_channel_credentials()) as stub:
+        credentials = ps.metadata_call_credentials(plugin)
+        assert "CancelledError" in await fails(stub, credentials=credentials)
+
+
+async def test_plugin_may_have_nothing_to_say() -> None:
+    plugin = Plugin()
+    plugin.pairs = None  # type: ignore[assignment]  # as gRPC takes it
+    async with secured(ps.local_server_credentials(), ps.local_channel_credentials()) as stub:
+        credentials = ps.metadata_call_credentials(plugin)
+        assert await stub.unary(b"x", credentials=credentials) == b"x"
+
+
+async def test_a_channel_that_closes_cancels_calls_that_wait_for_credentials() -> None:
+    left = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def plugin(context: ps.AuthMetadataContext) -> Any:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    channel = ps.secure_channel("127.0.0.1:1", ps.local_channel_credentials())
+    call = Stub(channel).unary(b"", credentials=ps.metadata_call_credentials(plugin))
+    await asked.wait()
+    await channel.close()
+    assert left.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await call.code() is ps.StatusCode.CANCELLED
+
+
+async def test_a_channel_that_closes_with_grace_lets_them_begin() -> None:
+    release, asked = asyncio.Event(), asyncio.Event()
+
+    async def plugin(context: ps.AuthMetadataContext) -> Any:
+        asked.set()
+        await release.wait()
+        return [("token", "t")]
+
+    async with serving(Unary=tokens) as server:
+        channel = ps.insecure_channel(server.target, allow_insecure_call_credentials=True)
+        call = Stub(channel).unary(b"", credentials=ps.metadata_call_credentials(plugin))
+        await asked.wait()
+        closing = asyncio.ensure_future(channel.close(30))
+        await asyncio.sleep(0)
+        release.set()
+        await closing
+        assert await call == b"['t']"
 
 
 async def test_plugin_that_never_answers_ends_with_the_deadline(certificates: Certificates) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
+import os
 import subprocess
 import sys
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,6 +242,36 @@ def test_forked_children_have_connections_of_their_own(case: str, loop: str) -> 
             check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "unix"])
+async def test_children_of_a_server_hold_neither_connections_nor_ports(
+    address: str, socket_dir: Path
+) -> None:
+    """Workers of a process pool, say, which live on when the server has ended."""
+    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+    if address == "unix":
+        address = f"unix:{socket_dir / 'socket'}"
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        loop = asyncio.get_running_loop()
+        return str(await loop.run_in_executor(pool, os.getpid)).encode()
+
+    with pool:
+        async with (
+            serving(address, Unary=handler) as server,
+            ps.insecure_channel(server.target) as channel,
+        ):
+            assert int(await Stub(channel).unary(b"")) != os.getpid()
+            (session,) = server.server._running.sessions  # type: ignore[union-attr]  # it runs
+            session.sender().abort(ConnectionError("for the test"))
+            await channel.wait_for_state_change(ps.ChannelConnectivity.READY)
+            assert await Stub(channel).unary(b"", wait_for_ready=True)
+        async with (
+            serving(server.target, Unary=handler) as again,  # the address is free
+            ps.insecure_channel(again.target) as channel,
+        ):
+            assert await Stub(channel).unary(b"")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

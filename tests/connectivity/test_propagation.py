@@ -290,6 +290,43 @@ async def test_detached_calls_inherit_nothing() -> None:
     assert remaining == [None, None]
 
 
+@pytest.mark.parametrize("way", ["plain function", "to_thread"])
+async def test_calls_of_threads_share_the_fate_of_the_rpc(way: str) -> None:
+    """With an event loop of their own, as a plain function has to have to make calls."""
+    inner = Inner()
+    outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    here = asyncio.get_running_loop()
+    async with serving(Unary=inner) as back:
+
+        async def call() -> bytes:
+            async with ps.insecure_channel(back.target) as channel:
+                reply: bytes = await Stub(channel).unary(b"")
+                return reply
+
+        def plain(request: bytes, context: Any) -> bytes:
+            result: Any = b""
+            try:
+                result = asyncio.run(call())
+            except BaseException as error:
+                result = error
+            here.call_soon_threadsafe(outcome.set_result, result)
+            return b""
+
+        async def threading(request: bytes, context: Any) -> bytes:
+            return await asyncio.to_thread(plain, request, context)
+
+        async with hop(Unary=plain if way == "plain function" else threading) as front:
+            outer = front.stub.unary(b"", timeout=TIMEOUT)
+            await inner.started.wait()
+            assert inner.time_remaining is not None
+            assert inner.time_remaining <= TIMEOUT
+            outer.cancel()
+            error = await outcome
+            assert isinstance(error, ps.AioRpcError)
+            assert error.code() is ps.StatusCode.CANCELLED
+            await inner.ended.wait()
+
+
 async def test_a_connection_holds_no_handler() -> None:
     """The connection that a handler's call makes outlives the handler, and must not keep it."""
     import gc

@@ -43,6 +43,8 @@ class TestAddresses:
             ("[::1]:80", Address("::1", 80)),
             (":80", Address("", 80)),
             ("dns:///example.org:443", Address("example.org", 443)),
+            ("ipv6:%5B::1%5D:443", Address("::1", 443)),
+            ("ipv6:[fe80::1%25eth0]:443", Address("fe80::1%eth0", 443)),
             ("dns:example.org:443", Address("example.org", 443)),
             ("ipv4:1.2.3.4:5", Address("1.2.3.4", 5)),
             ("ipv6:[::1]:5", Address("::1", 5)),

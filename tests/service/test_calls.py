@@ -558,6 +558,32 @@ async def test_more_metadata_than_a_side_takes(kind: str) -> None:
         await result(pair.start(kind, metadata=(("k", "x" * 999),)))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_trailers_above_all_limits(kind: str) -> None:
+    """More than a frame may have: none of it is taken in, and the call does not end well."""
+
+    async def handler(request: Any, context: Any) -> bytes:
+        context.set_trailing_metadata((("k", "x" * 10_000_000),))
+        return b""
+
+    async with paired(**handlers(handler)) as pair:
+        error = await failure(pair.start(kind))
+        assert error.code() is ps.StatusCode.RESOURCE_EXHAUSTED
+        assert "(RpcLimits.max_" in str(error.details())
+        assert (await pair.channel.unary_unary("/x")(b"").code()) is ps.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_details_above_the_limit(kind: str) -> None:
+    async def handler(request: Any, context: Any) -> bytes:
+        await context.abort(ps.StatusCode.ABORTED, "ä" * 3_000_000)
+        return b""
+
+    async with paired(**handlers(handler)) as pair:
+        error = await failure(pair.start(kind))
+        assert error.code() is ps.StatusCode.RESOURCE_EXHAUSTED
+
+
 # -- deadlines -----------------------------------------------------------------------------
 
 

@@ -102,9 +102,12 @@ def case_same_loop() -> None:
             assert loop.run_until_complete(call(f"child{number}")) == b"child%d" % number
 
     pid = fork(go_on)
+    if LOOP == "uvloop":  # the child's loop would abort it if it heard of what the parent receives
+        wait_for(pid)
     for number in range(10):
         assert loop.run_until_complete(call(f"parent{number}")) == b"parent%d" % number
-    wait_for(pid)
+    if LOOP != "uvloop":
+        wait_for(pid)
     assert loop.run_until_complete(call("after")) == b"after"
     loop.run_until_complete(channel.close())
     loop.close()
