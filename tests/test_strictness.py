@@ -56,7 +56,7 @@ async def test():
     await asyncio.Event().wait()
 """,
     "a loop that never gets its turn": """
-@pytest.mark.timeout(3)
+@pytest.mark.timeout(1)
 async def test():
     while True:
         pass

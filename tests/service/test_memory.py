@@ -157,7 +157,7 @@ async def test_no_cycles_of_large_messages(size: int) -> None:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(("kind", "outcome"), cases())
 async def test_memory_is_flat(kind: str, outcome: str) -> None:
-    count = 30 if outcome == "deadline" else 150
+    count = 30 if outcome == "deadline" else 100
     async with paired(**HANDLERS) as pair:
         for _ in range(count):
             await use(pair, kind, outcome)

@@ -16,7 +16,7 @@ from support import wait_until
 import protosocket_rpc as ps
 from protosocket_rpc.service.channel_connection import ChannelConnection
 
-WINDOW = 50_000
+WINDOW = 10_000
 LIMITS = {"limits": ps.RpcLimits(stream_window=WINDOW)}
 
 
