@@ -16,9 +16,9 @@ from google.protobuf import descriptor_pb2
 
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.main import generate
-from protoc_plugin.messages import modules_of, relocate
+from protoc_plugin.messages import modules_of, relocate, relocate_stub
 from protoc_plugin.options import Options
-from protoc_plugin.render import shipped
+from protoc_plugin.render import check_python, shipped
 from protoc_plugin.settings import Settings
 from protoc_plugin.stubs import tidy_stub
 
@@ -136,10 +136,12 @@ def _google(descriptors: Path, folder: Path, protos: list[str], options: Options
     modules = modules_of(protos)
     output: dict[str, str] = {}
     for module, proto in modules.items():
-        for ending in (".py", ".pyi"):
-            name = module.replace(".", "/") + ending
-            text = relocate(proto, (folder / name).read_text("utf-8"), modules, options)
-            output[name] = tidy_stub(text) if ending == ".pyi" else text
+        name = module.replace(".", "/")
+        text = (folder / f"{name}.py").read_text("utf-8")
+        output[f"{name}.py"] = relocate(proto, text, modules, options)
+        check_python(f"{name}.py", output[f"{name}.py"], "protoc")
+        stub = (folder / f"{name}.pyi").read_text("utf-8")
+        output[f"{name}.pyi"] = tidy_stub(relocate_stub(proto, stub, modules, options))
     return output
 
 

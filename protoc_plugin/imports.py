@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import sys
 import unicodedata
@@ -52,7 +53,7 @@ class Imports:
             start = f"from {package} import" if package else "import"
             return Import(f"{start} {name} as {alias}", relative, dynamic=False)
         path = f"{package}.{name}" if package.strip(".") else package + name
-        arguments = f'"{path}", __package__' if relative else f'"{path}"'
+        arguments = json.dumps(path, ensure_ascii=False) + (", __package__" if relative else "")
         return Import(f"{alias} = _importlib.import_module({arguments})", relative, dynamic=True)
 
     def locate(self, proto: str, ending: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 import protoc_plugin
 from protoc_plugin.builder import CustomOptions, FileBuilder, Index, Names
+from protoc_plugin.checks import check_file
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.model import File
 from protoc_plugin.options import Options, parse_options
@@ -42,6 +43,10 @@ def generate(
         GenerationError: an option, a name in a proto or a template is wrong.
     """
     wanted = set(wanted)
+    if options.lang == "python" and options.codec == "protobuf":
+        for proto in protos:
+            if proto.name in wanted:
+                check_file(proto)
     found = [proto for proto in protos if proto.name in wanted and proto.service]
     if not found:
         return {}

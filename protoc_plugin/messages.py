@@ -12,15 +12,21 @@ from collections.abc import Mapping
 from protoc_plugin.imports import Imports, module_of
 from protoc_plugin.options import Options
 
-# The four ways in which protoc's Python and .pyi generators import another proto's module.
+# The four ways in which protoc's Python and .pyi generators import another proto's module. What
+# they make of an odd file name may be no name of Python's.
 _STATEMENT = re.compile(
     r"""^(?:
-        (?:from\ (?P<package>\S+)\ )?import\ (?P<name>\S+_pb2)\ as\ (?P<alias>\S+)
+        (?:from\ (?P<package>.+)\ )?import\ (?P<name>.+_pb2)\ as\ (?P<alias>.+)
       | (?:import\ importlib\n)?
-        (?P<dynamic_alias>\S+)\ =\ importlib\.import_module\('(?P<dynamic>\S+_pb2)'\)
-      | from\ (?P<public>\S+_pb2)\ import\ (?P<names>.+)
+        (?P<dynamic_alias>[^=\n]+)\ =\ importlib\.import_module\('(?P<dynamic>.+_pb2)'\)
+      | from\ (?P<public>.+_pb2)\ import\ (?P<names>.+)
     )$""",
     re.MULTILINE | re.VERBOSE,
+)
+# Names that protoc gives to what an imported module imports publicly. Nothing uses them, and they
+# may be no names of Python's.
+_TRANSITIVE = re.compile(
+    r"^try:\n  .+_pb2 = .+_pb2\nexcept AttributeError:\n  .+_pb2 = .+_pb2\n", re.MULTILINE
 )
 # ``from ... import *`` of a module that no statement can name.
 _PUBLISH = "globals().update({k: v for k, v in vars(_public).items() if k[0] != '_'})"
@@ -32,7 +38,7 @@ def modules_of(protos: list[str]) -> dict[str, str]:
 
 
 def relocate(proto: str, text: str, modules: Mapping[str, str], options: Options) -> str:
-    """The text of a proto's ``_pb2.py`` or ``_pb2.pyi`` with the imports that options ask for.
+    """The text of a proto's ``_pb2.py`` with the imports that options ask for.
 
     Args:
         modules: what the output holds, see modules_of().
@@ -40,23 +46,60 @@ def relocate(proto: str, text: str, modules: Mapping[str, str], options: Options
     imports = Imports(module_of(proto), options)
 
     def replace(match: re.Match[str]) -> str:
-        words = match.groupdict()
-        module = words["dynamic"] or words["public"] or _join(words["package"], words["name"])
+        module, alias = _found(match)
         if module not in modules:
             return match[0]
-        alias = words["alias"] or words["dynamic_alias"] or "_public"
-        if not alias.isidentifier():  # protoc makes 2fa__pb2 of 2fa.proto
-            alias = f"_{alias}"
-        found = imports.statement(modules[module], "_pb2", alias)
-        if found.dynamic:
-            lines = f"import importlib as _importlib\n{found.statement}"
-            return f"{lines}\n{_PUBLISH}" if words["public"] else lines
-        if words["public"]:
-            package, name = imports.locate(modules[module], "_pb2")
-            return f"from {_join(package, name)} import {words['names']}"
-        return found.statement
+        if not alias.isidentifier():
+            alias = "_" + re.sub(r"\W", "_", alias)
+        statement = imports.statement(modules[module], "_pb2", alias)
+        if statement.dynamic:
+            lines = f"import importlib as _importlib\n{statement.statement}"
+            return f"{lines}\n{_PUBLISH}" if match["public"] else lines
+        if match["public"]:
+            return _published(match, imports, modules[module])
+        return statement.statement
 
-    return _STATEMENT.sub(replace, text)
+    return _STATEMENT.sub(replace, _TRANSITIVE.sub("", text))
+
+
+def relocate_stub(proto: str, text: str, modules: Mapping[str, str], options: Options) -> str:
+    """The text of a proto's ``_pb2.pyi``, likewise.
+
+    What is of a module that no import statement can name is of type ``_Any``.
+    """
+    imports = Imports(module_of(proto), options)
+    unknown: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        module, alias = _found(match)
+        if module not in modules:
+            return match[0]
+        statement = imports.statement(modules[module], "_pb2", alias)
+        if match["public"]:
+            if statement.dynamic:
+                names = [name.split(" as ")[-1] for name in match["names"].split(", ")]
+                return "\n".join(f"{name} = _Any" for name in names)
+            return _published(match, imports, modules[module])
+        if statement.dynamic or not alias.isidentifier():
+            unknown.append(alias)
+            return ""
+        return statement.statement
+
+    text = _STATEMENT.sub(replace, text)
+    for alias in sorted(unknown, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(alias)}\.[\w.]+", "_Any", text)
+    return text
+
+
+def _found(match: re.Match[str]) -> tuple[str, str]:
+    """The module that a statement of protoc's imports, and the name that it gives to it."""
+    module = match["dynamic"] or match["public"] or _join(match["package"], match["name"])
+    return module, match["alias"] or match["dynamic_alias"] or "_public"
+
+
+def _published(match: re.Match[str], imports: Imports, proto: str) -> str:
+    package, name = imports.locate(proto, "_pb2")
+    return f"from {_join(package, name)} import {match['names']}"
 
 
 def _join(package: str | None, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from google.protobuf import descriptor_pb2
@@ -173,7 +174,8 @@ def _free(name: str, taken: Iterable[str]) -> str:
 
 def _alias(module: str, taken: Iterable[str]) -> str:
     """``_name_pb2``, or with as many of its packages before it as make it differ from others."""
-    parts = re.sub(r"[^\w.]", "_", module).split(".")
+    # Python reads identifiers in normal form: what is the same then must not differ before.
+    parts = re.sub(r"[^\w.]", "_", unicodedata.normalize("NFKC", module)).split(".")
     for count in range(1, len(parts) + 1):
         alias = "_" + "_".join(parts[-count:]).lstrip("_")
         if alias not in taken:

@@ -105,15 +105,13 @@ class Renderer:
         return text
 
 
-def check_python(name: str, text: str) -> None:
+def check_python(name: str, text: str, author: str = "the template") -> None:
     """Raises GenerationError if text is no Python module."""
     try:
         ast.parse(text)
     except (SyntaxError, ValueError) as error:
         where = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise GenerationError(
-            f"{name}{where}: the template wrote invalid Python: {error}"
-        ) from error
+        raise GenerationError(f"{name}{where}: {author} wrote invalid Python: {error}") from error
 
 
 def _position(error: BaseException) -> str:

@@ -11,6 +11,7 @@ _UNTYPED = (
     "from typing import Any as _Any\n\nfrom google.protobuf import descriptor as _descriptor\n\n"
     "DESCRIPTOR: _descriptor.FileDescriptor\ndef __getattr__(name: str) -> _Any: ...\n"
 )
+_TYPING = "\nfrom typing import "
 _BARE_MAPPING = re.compile(r"\b_Mapping\b(?=\]| =)")
 _MODULE_CLASSVAR = re.compile(r"^(\w+): _ClassVar\[int\]$", re.MULTILINE)
 _EXTENSIONS = re.compile(r"^ +Extensions: _python_message\._ExtensionDict\n", re.MULTILINE)
@@ -24,8 +25,11 @@ def tidy_stub(text: str) -> str:
     except SyntaxError:
         return _UNTYPED
     typed = _BARE_MAPPING.sub("_Mapping[str, _Any]", text)
-    if typed != text:
-        typed = typed.replace("\nfrom typing import ", "\nfrom typing import Any as _Any, ", 1)
+    if re.search(r"\b_Any\b", typed):
+        if _TYPING not in typed:
+            typed = f"{_TYPING}Any as _Any\n{typed}"
+        else:
+            typed = typed.replace(_TYPING, f"{_TYPING}Any as _Any, ", 1)
     # A class variable outside of a class, and what the base class has in a better way.
     typed = _EXTENSIONS.sub("", _MODULE_CLASSVAR.sub(r"\1: int", typed))
     return _PRIVATE_IMPORT.sub(lambda match: _used_imports(match, typed), typed)

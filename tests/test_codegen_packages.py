@@ -6,7 +6,6 @@ Some packages ship their .proto files; the others ship them compiled, in the des
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from codegen.regenerate import CASES, HERE, ROOT, options_of
+from codegen.regenerate import CASES, HERE, options_of, serve_everything
 from google.protobuf import descriptor_pb2
 
 from protoc_plugin import generate
@@ -59,19 +58,6 @@ def shipped(package: str, ending: str) -> list[str]:
     """The files of an installed package that have this ending."""
     files = distribution(package).files or []
     return sorted(file.as_posix() for file in files if file.name.endswith(ending))
-
-
-def serve_everything(folder: Path) -> tuple[int, int]:
-    """How many modules of the package ``gen`` import, and how many methods answer."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", HERE / "serve_everything.py", folder, "gen"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    modules, methods = map(int, done.stdout.split())
-    return modules, methods
 
 
 @pytest.mark.parametrize("package", SOURCES)

@@ -63,6 +63,19 @@ def generate(case: str, out: Path) -> None:
         raise RuntimeError(f"{case}: {done.stderr}")
 
 
+def serve_everything(folder: Path) -> tuple[int, int]:
+    """How many modules of the package ``gen`` in a folder import, and how many methods answer."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", HERE / "serve_everything.py", folder, "gen"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    modules, methods = map(int, done.stdout.split())
+    return modules, methods
+
+
 if __name__ == "__main__":
     for name in CASES:
         target = HERE / name / "out"

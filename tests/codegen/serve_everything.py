@@ -51,7 +51,7 @@ def default(marshaller: protosocket_rpc.Marshaller[Any]) -> Any:
 
 
 def fill(message: Any) -> None:
-    for field in message.DESCRIPTOR.fields:
+    for field in type(message).DESCRIPTOR.fields:
         if field.is_required:
             if field.message_type:
                 getattr(message, field.name).SetInParent()

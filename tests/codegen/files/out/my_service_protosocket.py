@@ -8,9 +8,11 @@ import typing as _typing
 
 import protosocket_rpc as _protosocket
 
+from . import my_service_pb2 as _my_service_pb2
 _2fa_pb2 = _importlib.import_module(".2fa_pb2", __package__)
 _dots_pb2 = _importlib.import_module(".with.dots_pb2", __package__)
 _types_pb2 = _importlib.import_module(".class.types_pb2", __package__)
+_with_space_pb2 = _importlib.import_module(".with space_pb2", __package__)
 
 if _typing.TYPE_CHECKING:
     from typing_extensions import Unpack as _Unpack
@@ -34,6 +36,12 @@ _ODD_KEYWORD = _protosocket.UnaryUnaryMethod(
     _protosocket.protobuf(_types_pb2.Type),
 )
 
+_ODD_SPACES = _protosocket.UnaryUnaryMethod(
+    "/files.Odd/Spaces",
+    _protosocket.protobuf(_with_space_pb2.Space),
+    _protosocket.protobuf(_my_service_pb2.All),
+)
+
 _ODD_DOTS = _protosocket.UnaryUnaryMethod(
     "/files.Odd/Dots",
     _protosocket.protobuf(_dots_pb2.Dot),
@@ -45,6 +53,7 @@ ODD = _protosocket.ServiceDescriptor(
     (
         _ODD_DIGITS,
         _ODD_KEYWORD,
+        _ODD_SPACES,
         _ODD_DOTS,
     ),
 )
@@ -56,6 +65,7 @@ class OddStub:
     def __init__(self, channel: _protosocket.Channel) -> None:
         self._digits = channel.method(_ODD_DIGITS)
         self._keyword = channel.method(_ODD_KEYWORD)
+        self._spaces = channel.method(_ODD_SPACES)
         self._dots = channel.method(_ODD_DOTS)
 
     def Digits(
@@ -71,6 +81,13 @@ class OddStub:
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.UnaryUnaryCall[_typing.Any, _typing.Any]:
         return self._keyword(request, **options)
+
+    def Spaces(
+        self,
+        request: _typing.Any,
+        **options: _Unpack[_protosocket.CallOptions],
+    ) -> _protosocket.UnaryUnaryCall[_typing.Any, _my_service_pb2.All]:
+        return self._spaces(request, **options)
 
     def Dots(
         self,
@@ -97,6 +114,13 @@ class OddServicer:
         request: _typing.Any,
         context: _protosocket.ServicerContext[_typing.Any, _typing.Any],
     ) -> _typing.Any:
+        return await _protosocket.unimplemented(context)
+
+    async def Spaces(
+        self,
+        request: _typing.Any,
+        context: _protosocket.ServicerContext[_typing.Any, _my_service_pb2.All],
+    ) -> _my_service_pb2.All:
         return await _protosocket.unimplemented(context)
 
     async def Dots(
