@@ -7,8 +7,9 @@
     server.grpc.add_insecure_port("[::]:50051")
     add_GreeterServicer_to_server(Greeter(), server)   # grpcio-tools'; or
     server.add(Greeter())                              # of protosocket's own generated code
-    protosocket_rpc.run(server)
+    await server.serve_forever()
 
+All of it inside of the event loop, where grpcio wants its server to be made.
 Servicers written for ``grpc.aio``, for its names here (`compat.grpc`) and for this package are
 served alike, by the same objects. Needs grpcio: the extra ``grpc``.
 """
@@ -123,8 +124,6 @@ class DualServer:
 
     async def serve_forever(self, grace: float | None = DEFAULT_GRACE) -> None:
         """Start, and serve until SIGTERM, Ctrl-C, `stop()`, or the running task's cancellation.
-
-        `protosocket_rpc.run` does this in an event loop of its own.
 
         Args:
             grace: seconds that RPCs in flight have to end; None for none at all.

@@ -49,7 +49,7 @@ class FallbackChannel(Channel):
         retry_after: float = 60.0,
         **options: Any,
     ) -> None:
-        """Needs no event loop, unless the ``grpc.aio`` channel does.
+        """Bound to the event loop in which the ``grpc.aio`` channel was made, as that is.
 
         Args:
             target: where protosocket is served: ``host:port``, ``unix:path``, ...

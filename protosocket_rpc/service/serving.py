@@ -7,7 +7,10 @@ import contextlib
 import logging
 import signal
 import threading
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.server import Server
 
 _log = logging.getLogger("protosocket_rpc.server")
 
@@ -20,10 +23,8 @@ class Stoppable(Protocol):
 
     async def stop(self, grace: float | None = None) -> None: ...
 
-    async def serve_forever(self, grace: float | None = ...) -> None: ...
 
-
-def run(server: Stoppable, *, grace: float | None = DEFAULT_GRACE) -> None:
+def run(server: Server, *, grace: float | None = DEFAULT_GRACE) -> None:
     """Serve until the process is told to end: the whole main program of a server.
 
     Runs an event loop (uvloop's, if it is installed) with `Server.serve_forever`.

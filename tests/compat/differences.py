@@ -114,6 +114,33 @@ async def stop_and_the_ends_of_handlers():
         return seen
 
 
+async def text_of_an_error():
+    async with running() as channel:
+        try:
+            await channel.unary_unary("/s/uu")(b"")
+        except grpc.aio.AioRpcError as error:
+            return str(error).partition("\n")[0].partition(" (")[0]
+
+
+async def code_of_a_context_that_has_none():
+    codes = []
+
+    async def handler(request, context):
+        codes.append(context.code())
+        return request
+
+    async with running(uu=handler) as channel:
+        await channel.unary_unary("/s/uu")(b"")
+        return codes[0] and codes[0].name
+
+
+async def target_without_a_port():
+    try:
+        await grpc.aio.insecure_channel("localhost").close()
+    except ValueError:
+        return "ValueError"
+
+
 async def metadata_of_a_context():
     seen = []
 

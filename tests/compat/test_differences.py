@@ -29,7 +29,12 @@ EXPECTED: dict[str, tuple[Any, Any]] = {
     "request_iterator_that_raises": ("CancelledError", "ValueError"),
     "interceptor_of_several_kinds": (["unary"], ["unary", "stream"]),
     "metadata_that_cannot_be_sent": ("ExecuteBatchError", "ValueError"),
+    "text_of_an_error": (
+        "<AioRpcError of RPC that terminated with:",
+        "UNIMPLEMENTED: Method not found!",
+    ),
     "metadata_of_a_context": (["tuple", True], ["Metadata", False]),
+    "code_of_a_context_that_has_none": (None, "OK"),
     "deadline_of_a_call_in_a_handler": ("False", "True"),
     "details_of_no_connection": (
         ["UNAVAILABLE", "NoneType"],
@@ -39,6 +44,7 @@ EXPECTED: dict[str, tuple[Any, Any]] = {
     "done_callbacks": (1, 0),
     "read_after_a_cancelled_iteration": ("CancelledError", "UsageError"),
     "peer_of_ipv6": ("ipv6:%5B::1%5D", "ipv6:[::1]"),
+    "target_without_a_port": (None, "ValueError"),
     "two_servers_on_one_port": ("shared", "RuntimeError"),
     "blocking_api": (None, "UsageError"),
 }

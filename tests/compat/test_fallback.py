@@ -12,11 +12,16 @@ import grpc as real
 import grpc.aio
 import pytest
 from compat.servicers import SERVICE, Servicer, handlers_of, stream
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status as GoogleStatus
+from grpc_status import rpc_status
 from support import Certificates
 
 import protosocket_rpc as ps
 from protosocket_rpc.compat import grpc as compat
 from protosocket_rpc.compat.fallback import FallbackChannel
+from protosocket_rpc.compat.grpc_status import rpc_status as compat_status
 
 
 def free_port() -> int:
@@ -173,6 +178,33 @@ async def test_errors_are_of_this_package() -> None:
         with pytest.raises(ps.AioRpcError) as caught:
             await channel.unary_unary("/test.Service/Nothing")(b"")
         assert caught.value.code() is ps.StatusCode.UNIMPLEMENTED
+
+
+async def test_details_of_a_status_over_grpc() -> None:
+    info = ErrorInfo(reason="FULL", domain="test")
+    packed = AnyMessage()
+    packed.Pack(info)
+    status = rpc_status.to_status(GoogleStatus(code=8, message="full", details=[packed]))
+
+    async def handler(request: bytes, context: Any) -> None:
+        await context.abort_with_status(status)
+
+    server = real.aio.server()
+    handlers = {"Unary": real.unary_unary_rpc_method_handler(handler)}
+    server.add_registered_method_handlers("test.Service", handlers)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    grpc_channel = real.aio.insecure_channel(f"127.0.0.1:{port}")
+    async with FallbackChannel(f"127.0.0.1:{free_port()}", grpc_channel) as channel:
+        call = channel.unary_unary("/test.Service/Unary")(b"")
+        with pytest.raises(ps.AioRpcError) as caught:
+            await call
+        assert ps.status_details(caught.value) == [info]
+        google = await compat_status.aio.from_call(call)
+        assert google == compat_status.from_call(caught.value)
+        assert google is not None
+        assert google.message == "full"
+    await server.stop(None)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])

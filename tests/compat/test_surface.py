@@ -215,6 +215,9 @@ def test_arguments_of_methods(kind: str, method: str) -> None:
         pytest.fail(f"grpcio has no {kind}.{method}")
     theirs = [name for name, _ in parameters(getattr(own, method))]
     assert [name for name, _ in ours][: len(theirs)] == theirs
+    for (name, default), (_, expected) in zip(ours, parameters(getattr(own, method)), strict=False):
+        # What may be left out there may be left out here, and means the same: nothing.
+        assert expected is inspect.Parameter.empty or (expected or None) == (default or None), name
     required = [name for name, default in ours if default is inspect.Parameter.empty]
     assert len(required) <= len(theirs)
 
@@ -305,6 +308,11 @@ def test_switch_puts_it_in_the_place_of_grpc() -> None:
         "import protosocket_rpc.compat.grpc as ours\n"
         "ours.install(); ours.install()\n"
         "import grpc, grpc.aio, grpc.experimental\n"
+        "from grpc.experimental import aio as alias\n"
+        "assert alias is grpc.aio\n"
+        "import grpc_status.rpc_status\n"
+        "from grpc_status import rpc_status\n"
+        "assert rpc_status.__name__.startswith('protosocket_rpc.')\n"
         "from grpc import aio\n"
         "from grpc._utilities import first_version_is_lower\n"
         "assert grpc is ours and aio is ours.aio is grpc.aio\n"
@@ -330,6 +338,19 @@ def test_grpcio_is_not_needed() -> None:
         "from protosocket_rpc.compat import grpc\n"
         "from protosocket_rpc.compat.grpc import aio\n"
         "import protosocket_rpc.compat.grpc_status"
+    )
+
+
+@pytest.mark.parametrize("module", ["dual_server", "fallback"])
+def test_serving_and_calling_by_grpc_need_it(module: str) -> None:
+    attempt = (
+        f"try: import protosocket_rpc.compat.{module}\nexcept ImportError as error: print(error)"
+    )
+    assert "pip install 'protosocket-rpc[grpc]'" in python(
+        f"import sys; sys.modules['grpc'] = None\n{attempt}"
+    )
+    assert "install() has put another module in the place of grpc" in python(
+        f"import protosocket_rpc.compat.grpc as ours; ours.install()\n{attempt}"
     )
 
 
