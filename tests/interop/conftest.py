@@ -7,11 +7,8 @@ from interop import programs
 
 
 def pytest_configure() -> None:
-    programs.generate_python()  # test modules import it
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _build() -> None:
+    """What test modules import and run is made here, where no time limit of a test holds."""
+    programs.generate_python()
     done = programs.cargo("build", "--locked", "--quiet")
     if done.returncode:
         pytest.exit(f"the Rust programs cannot be built:\n{done.stdout}", returncode=1)

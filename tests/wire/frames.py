@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 from support import ROOT
 
@@ -48,6 +49,18 @@ def load_frame_pb2() -> ModuleType:
         module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return module
+
+
+def load_message(schema: Path, name: str) -> type[Any]:
+    """A message type of a schema that imports none, in a pool of its own."""
+    with TemporaryDirectory() as out:
+        path = Path(out, "set")
+        arguments = [f"-I{schema.parent}", f"--descriptor_set_out={path}", schema.name]
+        assert protoc.main(["protoc", *arguments]) == 0
+        files = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(files.file[0])
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
 def delimited(message: Any) -> bytes:
