@@ -24,6 +24,7 @@ _EDITION_SEARCH = _protosocket.UnaryUnaryMethod(
     "/edition2024.Edition/Search",
     _protosocket.protobuf(_edition2024_pb2.Request),
     _protosocket.protobuf(_edition2023_pb2.Request),
+    timeout=7.0,
 )
 
 EDITION = _protosocket.ServiceDescriptor(
