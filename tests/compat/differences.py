@@ -28,7 +28,7 @@ async def handler_that_raises_cancelled_error():
         raise asyncio.CancelledError
 
     async with running(uu=handler) as channel:
-        return (await outcome(channel.unary_unary("/s/uu")(b"", timeout=0.5)))[1]
+        return (await outcome(channel.unary_unary("/s/uu")(b"", timeout=1)))[1]
 
 
 async def request_iterator_that_raises():
@@ -80,7 +80,7 @@ async def wait_for_connection_of_a_unary_call():
     async with running(uu=forever) as channel:
         call = channel.unary_unary("/s/uu")(b"")
         waiting = asyncio.ensure_future(call.wait_for_connection())
-        await asyncio.wait([waiting], timeout=0.5)
+        await asyncio.wait([waiting], timeout=1.5)
         call.cancel()
         connected = waiting.done()
         await asyncio.wait([waiting])

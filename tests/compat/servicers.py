@@ -8,10 +8,11 @@ from typing import Any
 
 import protosocket_rpc as ps
 
+UNARY = ps.UnaryUnaryMethod("/test.Service/Unary", ps.BYTES, ps.BYTES)
 SERVICE = ps.ServiceDescriptor(
     "test.Service",
     (
-        ps.UnaryUnaryMethod("/test.Service/Unary", ps.BYTES, ps.BYTES),
+        UNARY,
         ps.UnaryStreamMethod("/test.Service/Replies", ps.BYTES, ps.BYTES),
         ps.StreamUnaryMethod("/test.Service/Requests", ps.BYTES, ps.BYTES),
         ps.StreamStreamMethod("/test.Service/Both", ps.BYTES, ps.BYTES),

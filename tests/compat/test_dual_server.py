@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 from compat.servicers import SERVICE, Servicer, handlers_of, stream
 from google.rpc.error_details_pb2 import ErrorInfo
+from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.compat import grpc as compat
@@ -84,6 +85,7 @@ async def test_status_and_metadata(
         error = caught.value
         assert (error.code().name, error.details()) == ("NOT_FOUND", "no such thing")
         assert tuple(error.trailing_metadata()) == (("left", "1"), ("at-bin", b"\x00"))
+        await wait_until(lambda: servicer.seen)  # the client may know before the handler does
         assert servicer.seen == ["AbortError"]
         with pytest.raises((ps.AioRpcError, real.aio.AioRpcError)) as caught:
             await unary(b"set_code")
@@ -105,7 +107,8 @@ async def test_status_and_metadata(
 async def test_ends_over_the_head_of_the_handler(written_for: str, protocol: str, how: str) -> None:
     async with serving(written_for) as (servicer, channels):
         unary = channels[protocol].unary_unary("/test.Service/Unary")
-        call = unary(b"wait", timeout=None if how == "cancel" else 0.2)
+        assert await unary(b"connected") == b"connected"
+        call = unary(b"wait", timeout=None if how == "cancel" else 0.3)
         await servicer.started.wait()
         if how == "cancel":
             call.cancel()
@@ -240,7 +243,7 @@ async def test_stop_lets_both_end_within_the_grace(caplog: pytest.LogCaptureFixt
         real.aio.insecure_channel(f"127.0.0.1:{grpc_port}") as grpc_channel,
     ):
         calls = [each.unary_unary("/test.Service/Unary")(b"a") for each in (channel, grpc_channel)]
-        await asyncio.wait_for(_both_started(servicer), 30)
+        await wait_until(lambda: len(servicer.seen) == 2)
         stopping = asyncio.ensure_future(server.stop(30))
         await asyncio.sleep(0)
         go_on.set()
@@ -248,8 +251,3 @@ async def test_stop_lets_both_end_within_the_grace(caplog: pytest.LogCaptureFixt
         await stopping
         assert not await server.wait_for_termination()
     assert not caplog.records
-
-
-async def _both_started(servicer: Servicer) -> None:
-    while len(servicer.seen) < 2:  # noqa: ASYNC110  # handlers append, and have nobody to tell
-        await asyncio.sleep(0.001)

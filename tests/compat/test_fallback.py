@@ -11,7 +11,7 @@ from typing import Any
 import grpc as real
 import grpc.aio
 import pytest
-from compat.servicers import SERVICE, Servicer, handlers_of, stream
+from compat.servicers import SERVICE, UNARY, Servicer, handlers_of, stream
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status as GoogleStatus
@@ -67,6 +67,7 @@ async def falling_back(
 
 
 async def check_all_kinds(channel: ps.Channel) -> None:
+    assert await channel.method(UNARY)(b"n") == b"n"  # as generated stubs do
     assert await channel.unary_unary("/test.Service/Unary")(b"a") == b"a"
     replies = channel.unary_stream("/test.Service/Replies")(b"b")
     assert [reply async for reply in replies] == [b"b"] * 3
@@ -212,6 +213,7 @@ async def test_ends_over_grpc(how: str) -> None:
     servicers: list[Servicer] = []
     async with falling_back(free_port(), servicers) as channel:
         unary = channel.unary_unary("/test.Service/Unary")
+        assert await unary(b"connected") == b"connected"
         call = unary(b"wait", timeout=0.3 if how == "deadline" else None)
         await servicers[0].started.wait()
         if how == "cancel":

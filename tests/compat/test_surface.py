@@ -13,6 +13,7 @@ import grpc.aio as real_aio
 import pytest
 from support import ROOT
 
+import protosocket_rpc
 from protosocket_rpc.compat import grpc
 from protosocket_rpc.compat.grpc import aio, missing
 
@@ -82,6 +83,26 @@ def test_compression_has_one_more() -> None:
     theirs = [(each.name, int(each)) for each in real.Compression]
     assert [(each.name, int(each)) for each in grpc.Compression] == [*theirs, ("Zstd", 3)]
 
+
+def test_same_classes_as_the_native_api() -> None:
+    """No second implementation: what both have is one and the same."""
+    both = set(protosocket_rpc.__all__) & (set(grpc.__all__) | set(aio.__all__))
+    assert len(both) > 50
+    for name in both:
+        ours = getattr(protosocket_rpc, name)
+        if name in _OF_SEVERAL_IMPLEMENTATIONS:
+            assert issubclass(ours, getattr(aio, name))
+        else:
+            candidates = [getattr(module, name, None) for module in (grpc, aio)]
+            assert any(ours is each for each in candidates), name
+
+
+# With interceptors and without.
+_OF_SEVERAL_IMPLEMENTATIONS = {
+    f"{requests}{replies}Call"
+    for requests in ("Unary", "Stream")
+    for replies in ("Unary", "Stream")
+}
 
 # -- arguments -----------------------------------------------------------------------------
 
@@ -245,7 +266,6 @@ COMMON = [
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_surface_of_calls_with_and_without_interceptors(kind: str) -> None:
-    import protosocket_rpc
     from protosocket_rpc.service import intercepted
 
     for cls in (getattr(protosocket_rpc, kind), getattr(intercepted, f"Intercepted{kind}")):

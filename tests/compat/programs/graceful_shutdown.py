@@ -12,25 +12,33 @@ from serving import serve
 
 
 class Greeter(helloworld_pb2_grpc.GreeterServicer):
+    def __init__(self):
+        self.greeting = asyncio.Event()
+        self.told_to_stop = asyncio.Event()
+
     async def SayHello(self, request, context):
         if request.name == "pid":
             return helloworld_pb2.HelloReply(message=str(os.getpid()))
         try:
-            print("started", flush=True)
-            await asyncio.sleep(0.5)
+            self.greeting.set()
+            await self.told_to_stop.wait()
+            await asyncio.sleep(0.2)
             return helloworld_pb2.HelloReply(message=f"Hello, {request.name}!")
         finally:
             print("cleaned up", flush=True)
 
     async def SayHelloStreamReply(self, request, context):
-        yield helloworld_pb2.HelloReply(message="started")
+        yield helloworld_pb2.HelloReply(message="stream is open")
+        await self.greeting.wait()
+        yield helloworld_pb2.HelloReply(message="greeting is under way")
         await asyncio.sleep(3600)
 
 
 async def server(address):
     server = grpc.aio.server()
-    helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
-    await serve(server, address, grace=2)
+    greeter = Greeter()
+    helloworld_pb2_grpc.add_GreeterServicer_to_server(greeter, server)
+    await serve(server, address, grace=2, told_to_stop=greeter.told_to_stop)
 
 
 async def client(target):
@@ -40,7 +48,7 @@ async def client(target):
         endless = stub.SayHelloStreamReply(helloworld_pb2.HelloRequest())
         print((await endless.read()).message)
         call = stub.SayHello(helloworld_pb2.HelloRequest(name="you"))
-        await asyncio.sleep(0.2)
+        print((await endless.read()).message)
         os.kill(pid, signal.SIGTERM)
         print("in flight when the server was told to stop:", (await call).message)
         try:

@@ -4,11 +4,11 @@ import asyncio
 import signal
 
 
-async def serve(server, address, grace=5):
+async def serve(server, address, grace=5, told_to_stop=None):
     """Serve until SIGTERM, then stop gracefully."""
     port = server.add_insecure_port(address)
     await server.start()
-    told_to_stop = asyncio.Event()
+    told_to_stop = told_to_stop or asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     print(f"listening on {port}", flush=True)
     await told_to_stop.wait()
