@@ -13,6 +13,7 @@ from protoc_plugin import __version__
 
 _COMMANDS = {
     "generate": ("protoc_plugin.generate", "write Python for .proto files"),
+    "serve": ("protosocket_rpc.workers.command", "serve an app with several processes"),
 }
 
 

@@ -98,6 +98,7 @@ from protosocket_rpc.service.serving import run
 from protosocket_rpc.service.stream_call import StreamStreamCall, UnaryStreamCall
 from protosocket_rpc.service.sync_handlers import SyncServicerContext
 from protosocket_rpc.status import Status, StatusCode
+from protosocket_rpc.workers import WorkerSettings, run_workers
 
 logging.getLogger("protosocket_rpc").addHandler(logging.NullHandler())
 
@@ -172,6 +173,7 @@ __all__ = [
     "UnaryUnaryClientInterceptor",
     "UnaryUnaryMethod",
     "UsageError",
+    "WorkerSettings",
     "access_token_call_credentials",
     "composite_call_credentials",
     "composite_channel_credentials",
@@ -187,6 +189,7 @@ __all__ = [
     "protobuf",
     "rich_status",
     "run",
+    "run_workers",
     "secure_channel",
     "server",
     "ssl_channel_credentials",

@@ -12,7 +12,7 @@ from support import ROOT
 PACKAGE = ROOT / "protosocket_rpc"
 
 # Each may import itself and what stands before it.
-LAYERS = ["raw", "rpc", "wire", "service", "compat"]
+LAYERS = ["raw", "rpc", "wire", "service", "workers", "compat"]
 
 # Modules of the package itself that every layer may import, and that import no layer.
 COMMON = ["eager", "errors", "forks", "metadata", "per_loop", "status"]

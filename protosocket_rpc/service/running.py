@@ -58,7 +58,8 @@ class Running:
         self.listeners: list[RawServer[Frame, bytes]] = []
         self.draining = False
         self.stopped = False
-        self._undrained: set[ServiceConnection] = set()
+        # Connections whose RPCs are to end first; None while that is not the question yet.
+        self._undrained: set[ServiceConnection] | None = None
         self._drained = asyncio.Event()
         self._upkeep = Upkeep(
             loop,
@@ -89,9 +90,10 @@ class Running:
 
     def on_drained(self, session: ServiceConnection) -> None:
         """The last RPC has ended of a connection that takes no more."""
-        self._undrained.discard(session)
-        if self.draining and not self._undrained:
-            self._drained.set()
+        if self._undrained is not None:
+            self._undrained.discard(session)
+            if not self._undrained:
+                self._drained.set()
 
     def on_closed(self, session: ServiceConnection, cause: Exception | None) -> None:
         """A connection is gone."""

@@ -7,10 +7,13 @@ import contextlib
 import logging
 import signal
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.server import Server
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger("protosocket_rpc.server")
 
@@ -33,12 +36,29 @@ def run(server: Server, *, grace: float | None = DEFAULT_GRACE) -> None:
         server: with its services and ports added, and not started.
         grace: seconds that RPCs in flight have to end; None for none at all.
     """
-    try:
-        import uvloop
-    except ImportError:  # not on every platform
-        asyncio.run(server.serve_forever(grace))
-    else:
-        uvloop.run(server.serve_forever(grace))
+    run_loop(server.serve_forever(grace))
+
+
+def run_loop(main: Coroutine[Any, Any, Result], loop: str = "auto") -> Result:
+    """Run a main coroutine on an event loop of its own.
+
+    Args:
+        loop: "auto" for uvloop if it is installed, "uvloop", or "asyncio".
+
+    Raises:
+        ImportError: uvloop is asked for, and is not installed.
+    """
+    if loop != "asyncio":
+        try:
+            import uvloop
+        except ImportError:  # not on every platform
+            if loop == "uvloop":
+                main.close()
+                raise
+        else:
+            result: Result = uvloop.run(main)
+            return result
+    return asyncio.run(main)
 
 
 class StopOnSignal:

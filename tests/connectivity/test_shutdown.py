@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from connectivity.peers import Peer, free_port
 from connectivity.service import SERVICE, Servicer, Stub, serving
-from support import ROOT, ServerProcess, server_process, wait_until
+from support import ROOT, RawPeer, ServerProcess, server_process, wait_until
 
 import protosocket_rpc as ps
 
@@ -63,6 +63,27 @@ class Held:
 
 
 # -- in one process ------------------------------------------------------------------------------
+
+
+async def test_connections_that_end_while_it_stops_do_not_cut_the_grace_short() -> None:
+    """It takes a few turns of the loop to stop listening: clients come and go meanwhile."""
+    held = Held()
+    server = ps.server()
+    server.add(Servicer(Unary=held), SERVICE)
+    ports = [server.add_insecure_port("127.0.0.1:0") for _ in range(8)]
+    await server.start()
+    async with ps.insecure_channel(f"127.0.0.1:{ports[0]}") as channel:
+        peer = await RawPeer.connect(f"127.0.0.1:{ports[1]}")
+        await peer.read()
+        call = Stub(channel).unary(b"x")
+        await held.started.wait()
+        stopping = asyncio.ensure_future(server.stop(60.0))
+        peer.close()
+        await channel.wait_for_state_change(ps.ChannelConnectivity.READY)
+        await asyncio.sleep(0)
+        held.release.set()
+        assert await call == b"x"
+        await stopping
 
 
 async def test_stop_lets_rpcs_end_within_the_grace() -> None:
