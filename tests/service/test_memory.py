@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,18 @@ from support import wait_until
 import protosocket_rpc as ps
 
 OUTCOMES = ("ok", "status", "raise", "cancelled", "deadline", "expired", "no reader", "iterator")
+
+
+MANY = int(os.environ.get("MEMORY_RPCS", "1000"))
+
+
+def resident_bytes() -> int:
+    """Of this process. 0 where there is no /proc."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
@@ -179,6 +194,39 @@ async def test_memory_is_flat(kind: str, outcome: str) -> None:
             tracemalloc.stop()
     # Less than two pointers' worth for a call: no call, context or frame is left.
     assert second - first < 3 * count * 16 + 10_000
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("outcome", ["ok", "status", "cancelled", "deadline"])
+async def test_memory_of_many(outcome: str) -> None:
+    """As many as MEMORY_RPCS says, of all kinds, with the collector off until the last has ended.
+
+    ``MEMORY_RPCS=100000 pytest -s tests/service/test_memory.py -k many`` is the long way.
+    """
+
+    async def batch(pair: Pair) -> None:
+        await asyncio.gather(*[use(pair, KINDS[number % 4], outcome) for number in range(100)])
+
+    async with paired(**HANDLERS) as pair:
+        gc.collect()
+        gc.disable()  # before the first: collecting empties the interpreter's free lists
+        try:
+            for _ in range(3):
+                await batch(pair)
+            await settled(pair)
+            blocks, resident = sys.getallocatedblocks(), resident_bytes()
+            for _ in range(MANY // 100):
+                await batch(pair)
+            await settled(pair)
+            blocks = sys.getallocatedblocks() - blocks
+            resident = resident_bytes() - resident
+            garbage = gc.collect()
+        finally:
+            gc.enable()
+    print(f"{MANY} {outcome}: {blocks:+} blocks, {resident:+} bytes, {garbage} garbage")
+    assert garbage == 0
+    assert blocks < 300  # of the allocator: an RPC is made of dozens
 
 
 @pytest.mark.usefixtures("quiet")
