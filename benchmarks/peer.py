@@ -146,6 +146,10 @@ class NativePeer(Peer):
     """What must be on the path."""
     packages: tuple[str, ...] = ()
     """Debian packages, installed if this is Debian and we are root."""
+    program: str = ""
+    """What the names of the binaries begin with, where a directory has several peers."""
+    libraries: str = ""
+    """For `make version`, where a directory has several peers: names, with `|` between them."""
 
     def prepare(self, here: bool) -> Ready:
         out = WORKSPACE / self.directory
@@ -157,14 +161,32 @@ class NativePeer(Peer):
         source = PROTO.parent / "peers" / self.directory
         protoc = f"{sys.executable} -m grpc_tools.protoc"
         variables = [f"OUT={out}", f"PROTOC={protoc}", f"PROTO={PROTO}"]
+        if self.program:
+            variables += [f"PROGRAM={self.program}", f"CRATES={self.libraries}"]
         make = ["make", "--no-print-directory", "-s", "-C", str(source), *variables]
         run([*make, "all"])
-        binaries = [out / "server", out / "client"]
+        binaries = [out / f"{self.program}{side}" for side in ("server", "client")]
         return Ready(
             server=[str(binaries[0])],
             client=[str(binaries[1])],
             versions=dict(line.split(" ", 1) for line in run([*make, "version"]).splitlines()),
             installed_bytes=sum(binary.stat().st_size for binary in binaries),
+        )
+
+
+@dataclass(frozen=True)
+class MixedPeer(Peer):
+    """The server of one peer with the client of another, which understand each other."""
+
+    server: Peer
+    client: Peer
+
+    def combine(self, server: Ready, client: Ready) -> Ready:
+        return Ready(
+            server=server.server,
+            client=client.client,
+            environment={**server.environment, **client.environment},
+            versions={**server.versions, **client.versions},
         )
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from benchmarks import certificates
 from benchmarks.open_loop import P999_LIMIT_MS, highest_rate, step_of
-from benchmarks.peer import Peer, Ready, UnavailableError
+from benchmarks.peer import MixedPeer, Peer, Ready, UnavailableError
 from benchmarks.processes import Driver, PeerFailedError, Process, Server, cores, free_port
 from benchmarks.results import PeerResults, Results
 from benchmarks.work import Endpoint, Setup, Work
@@ -95,7 +95,7 @@ class Runner:
             result = self.results.peers.setdefault(peer.name, PeerResults())
             begin = time.monotonic()
             try:
-                ready = peer.prepare(self._plan.here)
+                ready = self._ready_of(peer)
             except UnavailableError as error:
                 result.left_out = str(error)
                 self._say(f"left out: {peer.name}: {error}")
@@ -107,6 +107,13 @@ class Runner:
             took = time.monotonic() - begin
             versions = ", ".join(f"{name} {version}" for name, version in ready.versions.items())
             self._say(f"ready: {peer.name} ({versions}) in {took:.1f} s")
+
+    def _ready_of(self, peer: Peer) -> Ready:
+        if isinstance(peer, MixedPeer):
+            parts = (self._ready_of(part) for part in (peer.server, peer.client))
+            return peer.combine(*parts)
+        # A part of a mixed peer may be ready on its own account.
+        return self._ready.get(peer.name) or peer.prepare(self._plan.here)
 
     def _measure(self) -> None:
         end = time.monotonic() + self._plan.minutes * 60

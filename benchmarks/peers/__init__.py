@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 
-from benchmarks.peer import NativePeer, Peer, PythonPeer
+from benchmarks.peer import MixedPeer, NativePeer, Peer, PythonPeer
 from benchmarks.targets import COMPILED, PURE
 from benchmarks.workloads import SETUPS, STREAMS, UNARY
 
@@ -43,6 +43,16 @@ _CONNECT = PythonPeer(
         "--plugin=protoc-gen-connectrpc={bin}/protoc-gen-connectrpc",
         "--connectrpc_out={out}/connect_stubs",
     ),
+)
+
+_RUST = frozenset({"unary", "size", "connections", "server_stream"})
+_PROTOSOCKET_RUST = NativePeer(
+    "protosocket, Rust",
+    _RUST,
+    directory="rust",
+    commands=("make", "cargo"),
+    program="protosocket_",
+    libraries="protosocket-rpc|prost",
 )
 
 PEERS: list[Peer] = [
@@ -115,6 +125,17 @@ PEERS: list[Peer] = [
         UNARY | STREAMS | SETUPS,
         directory="go",
         commands=("make", "go"),
+    ),
+    _PROTOSOCKET_RUST,
+    MixedPeer("Python client, Rust server", _RUST, server=_PROTOSOCKET_RUST, client=_PROTOSOCKET),
+    MixedPeer("Rust client, Python server", _RUST, server=_PROTOSOCKET, client=_PROTOSOCKET_RUST),
+    NativePeer(
+        "tonic",
+        _RUST,
+        directory="rust",
+        commands=("make", "cargo"),
+        program="tonic_",
+        libraries="tonic|prost",
     ),
     PythonPeer(
         "uvloop echo",
