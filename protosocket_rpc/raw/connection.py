@@ -23,6 +23,7 @@ from protosocket_rpc.errors import (
 )
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.limits import Limits
+from protosocket_rpc.raw.allocator import keep_large_blocks
 from protosocket_rpc.raw.reactor import Reactor
 
 # A message from this size on goes to the transport by itself: joining it to others would copy it.
@@ -179,6 +180,7 @@ class Connection(Generic[Inbound, Outbound]):
         if self._stalled or self._closing:
             self._write_stalled(data)
         elif len(data) >= LARGE:
+            keep_large_blocks()
             self.flush()
             if self._stalled:
                 self._write_stalled(data)
@@ -432,6 +434,8 @@ class Connection(Generic[Inbound, Outbound]):
             raise FrameTooLarge(
                 f"the peer sends a message of {needed or size} bytes; Limits.max_buffer is {limit}"
             )
+        if needed >= LARGE:
+            keep_large_blocks()
         self._tail = [data[end:]]
         self._joined = 0
         self._tail_size = size
