@@ -21,9 +21,9 @@ from protosocket_rpc.errors import (
     OutputQueueFull,
     ProtocolError,
 )
+from protosocket_rpc.raw.allocator import keep_large_blocks
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.limits import Limits
-from protosocket_rpc.raw.allocator import keep_large_blocks
 from protosocket_rpc.raw.reactor import Reactor
 
 # A message from this size on goes to the transport by itself: joining it to others would copy it.
@@ -201,6 +201,21 @@ class Connection(Generic[Inbound, Outbound]):
                 self._loop.call_soon(self._end_turn)
                 if self._alone:
                     self.flush()
+
+    def write_parts(self, parts: list[Any]) -> None:
+        """Queue one large message that comes in parts, which are not joined. Raises as `send`.
+
+        Args:
+            parts: bytes, or views of bytes, which must not change any more.
+        """
+        keep_large_blocks()
+        self.flush()
+        if self._stalled or self._closing:
+            self._write_stalled(b"".join(parts))
+        elif self._transport.is_closing():
+            self._out.append(b"".join(parts))
+        else:
+            self._transport.writelines(parts)
 
     def _write_stalled(self, data: bytes) -> None:
         if self._closing:

@@ -10,14 +10,15 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protosocket_rpc.errors import ProtosocketError
+from protosocket_rpc.raw.connection import LARGE
 from protosocket_rpc.service.compression import CompressedBody
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.status import RESOURCE_EXHAUSTED
-from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame
+from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame, encode_body_head
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.session import ServiceSession
@@ -107,16 +108,24 @@ class SendHalf:
         start = self._sent
         stop = start + self._session.fragment_size
         before = b"" if start else self._before
-        first = b"" if start else self._first
+        after = b"" if start else self._first
         if stop >= len(body):
+            stop = len(body)
             self._body = None
-            piece = body[start:] if start else body
-            frame = encode_body_frame(self._owner.id, before, piece, first + self._last)
+            after += self._last
         else:
             self._sent = stop
-            frame = encode_body_frame(self._owner.id, before, body[start:stop], first + MORE_FIELD)
-        self._session.write(frame)
-        return len(frame)
+            after += MORE_FIELD
+        size = stop - start
+        head = encode_body_head(self._owner.id, before, size, len(after))
+        # A view: the body is not copied on its way to the transport.
+        parts: list[Any] = [head, memoryview(body)[start:stop], after]
+        connection = self._session.sender()
+        if size < LARGE:
+            connection.write(b"".join(parts))
+        else:
+            connection.write_parts(parts)
+        return size
 
     def done(self) -> None:
         """Nothing is on its way any more: tell the owner."""
@@ -150,7 +159,7 @@ class ReceiveHalf:
         self._window = window
         self._most_unread = max(window, CREDIT_BEFORE_SETTINGS) + max_size
         self._messages: deque[tuple[bytes, int]] = deque()
-        self._fragments: bytearray | None = None
+        self._fragments: list[Any] | None = None  # bytes, or a bytearray of small ones
         self._size = 0
         self._compression = 0
         self._unread = 0
@@ -178,13 +187,17 @@ class ReceiveHalf:
             raise MessageRefused(RESOURCE_EXHAUSTED, self._session.too_large(self._size))
         if frame.more:
             if fragments is None:
-                self._fragments = bytearray(body)
+                self._fragments = fragments = []
+            if len(body) >= LARGE:
+                fragments.append(body)
+            elif fragments and isinstance(fragments[-1], bytearray):
+                fragments[-1] += body  # small ones must not take more than their bytes
             else:
-                fragments += body
+                fragments.append(bytearray(body))
             return None
         if fragments is not None:
-            fragments += body
-            body = bytes(fragments)
+            fragments.append(body)
+            body = b"".join(fragments)
             self._fragments = None
         if self._compression:
             if not self._window:

@@ -36,10 +36,10 @@ from protosocket_rpc.wire.frame import (
 )
 
 # Large enough to cost little per byte, small enough for other messages to pass in between.
-FRAGMENT: Final = 64 * 1024
+FRAGMENT: Final = 256 * 1024
 SMALLEST_FRAGMENT: Final = 4 * 1024
 # Fragments that leave in one turn of the loop, before others have theirs.
-BURST: Final = 4 * FRAGMENT
+BURST: Final = FRAGMENT
 
 
 class ServiceSession(Session[Frame, bytes]):

@@ -424,12 +424,16 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
         before: the encoded fields between code and body: the method.
         after: the encoded fields behind the body.
     """
-    size = len(body)
+    return b"".join((encode_body_head(id, before, len(body), len(after)), body, after))
+
+
+def encode_body_head(id: int, before: bytes, size: int, after: int) -> bytes:
+    """What comes before the body in a frame with a body of `size` and `after` bytes behind it."""
     if size < 0x80:
         head = b"\x08" + encode_varint(id) + before + _BODY_OF_SIZE[size]
     else:
         head = b"\x08" + encode_varint(id) + before + b"\x22" + encode_varint(size)
-    return b"".join((encode_varint(len(head) + size + len(after)), head, body, after))
+    return encode_varint(len(head) + size + after) + head
 
 
 def encode_frame(id: int, code: int, fields: bytes) -> bytes:

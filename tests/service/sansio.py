@@ -151,6 +151,9 @@ class FakeConnection:
             raise OutputQueueFull("full")
         self.data += data
 
+    def write_parts(self, parts: list[Any]) -> None:
+        self.write(b"".join(parts))
+
     def pace(self, in_flight: int) -> None:
         self.in_flight = in_flight
 

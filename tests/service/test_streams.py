@@ -15,6 +15,7 @@ from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.service.channel_connection import ChannelConnection
+from protosocket_rpc.service.session import FRAGMENT
 
 WINDOW = 10_000
 LIMITS = {"limits": ps.RpcLimits(stream_window=WINDOW)}
@@ -164,11 +165,11 @@ async def test_bytes_of_a_large_reply_between_small_ones() -> None:
             if frame.id == 1:
                 assert frame.body is not None
                 received += len(frame.body)
-                assert len(frame.body) <= 64 * 1024
-                if len(order) in (5, 10):
-                    peer.sends(F(len(order), method="/test.Service/Unary", body=b"small"))
-        assert {5, 10} <= set(order)
-        assert order.index(10) < len(order) - 1
+                assert len(frame.body) <= FRAGMENT
+                if received in (2 * FRAGMENT, 4 * FRAGMENT):
+                    peer.sends(F(received, method="/test.Service/Unary", body=b"small"))
+        assert {2 * FRAGMENT, 4 * FRAGMENT} <= set(order)
+        assert order.index(4 * FRAGMENT) < len(order) - 1
         writer.close()
         await writer.wait_closed()
 
