@@ -10,8 +10,10 @@ import asyncio
 import socket
 import ssl as ssl_module
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from protosocket_rpc.raw.binding import Binding
+from protosocket_rpc.raw.memory import MemoryListener
 from protosocket_rpc.raw.reporting import log
 
 # Connections accepted in one turn of the loop: others want their turns, too.
@@ -123,3 +125,46 @@ class TlsListener:
 
     async def wait_closed(self) -> None:
         """As `asyncio.Server` has it: there is nothing to wait for."""
+
+
+Listener: TypeAlias = asyncio.AbstractServer | TlsListener | MemoryListener
+
+
+async def listen(
+    loop: asyncio.AbstractEventLoop,
+    binding: Binding,
+    protocol: Callable[[], Any],
+    backlog: int,
+    tls: Acceptor | None = None,
+) -> list[Listener]:
+    """Accept connections on all that a binding holds.
+
+    Args:
+        protocol: makes what a connection belongs to, once for each.
+        backlog: connections that the system may hold before they are accepted.
+        tls: accepts them instead, to speak TLS.
+
+    Raises:
+        OSError: the system cannot.
+        ValueError: there is no TLS for such an address.
+    """
+    if binding.memory is not None:
+        if tls is not None:
+            raise ValueError(
+                f"there is no TLS for {binding.address}, which never leaves the process"
+            )
+        binding.memory.listen(loop, protocol)
+        return [binding.memory]
+    listeners: list[Listener] = []
+    try:
+        for sock in binding.sockets:
+            if tls is not None:
+                listeners.append(TlsListener(loop, sock, tls, backlog))
+            else:
+                make = loop.create_unix_server if binding.address.path else loop.create_server
+                listeners.append(await make(protocol, sock=sock, backlog=backlog))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners

@@ -6,25 +6,22 @@ import asyncio
 import contextlib
 import ssl as ssl_module
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, TypeAlias
+from typing import Any, Final, Generic
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.forks import leave_to_parent_after_fork, release_socket
-from protosocket_rpc.raw.accepting import Acceptor, TlsListener
+from protosocket_rpc.raw.accepting import Acceptor, Listener, listen
 from protosocket_rpc.raw.address import Address
 from protosocket_rpc.raw.binding import Binding, bind
 from protosocket_rpc.raw.busy_poll import make_connection
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.limits import Limits
-from protosocket_rpc.raw.memory import MemoryListener
 from protosocket_rpc.raw.reactor import Reactor
 from protosocket_rpc.raw.reporting import Reporter, log
 
 # Seconds that a TLS handshake may take that begins while the server ends.
 _LAST_HANDSHAKE: Final = 1.0
-
-Listener: TypeAlias = asyncio.AbstractServer | TlsListener | MemoryListener
 
 
 class OpenConnections(Reporter):
@@ -212,24 +209,10 @@ async def serve(
             return _Refusal()
 
     acceptor = Acceptor(loop, accept, ssl, ssl_handshake_timeout)
-    listeners: list[Listener] = []
     try:
-        if binding.memory is not None:
-            if ssl is not None:
-                raise ValueError(
-                    f"there is no TLS for {binding.address}, which never leaves the process"
-                )
-            binding.memory.listen(loop, accept)
-            listeners.append(binding.memory)
-        for sock in binding.sockets:
-            if ssl is not None:
-                listeners.append(TlsListener(loop, sock, acceptor, backlog))
-            else:
-                make = loop.create_unix_server if binding.address.path else loop.create_server
-                listeners.append(await make(accept, sock=sock, backlog=backlog))
+        tls = None if ssl is None else acceptor
+        listeners = await listen(loop, binding, accept, backlog, tls)
     except BaseException:
-        for listener in listeners:
-            listener.close()
         binding.close()
         raise
     return RawServer(listeners, connections, binding, acceptor)
