@@ -1,4 +1,4 @@
-"""Imports go one way: raw, rpc, wire, service, compat. What runs per message does no I/O."""
+"""Imports go one way, from layer to layer as listed. What runs per message does no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support import ROOT
 PACKAGE = ROOT / "protosocket_rpc"
 
 # Each may import itself and what stands before it.
-LAYERS = ["raw", "rpc", "wire", "service", "workers", "compat"]
+LAYERS = ["raw", "rpc", "wire", "service", "workers", "compat", "testing"]
 
 # Modules of the package itself that every layer may import, and that import no layer.
 COMMON = ["eager", "errors", "forks", "metadata", "per_loop", "status"]

@@ -68,7 +68,7 @@ class MemoryListener:
         server = MemoryTransport(loop, self._context.copy(), self.name)
         client.join(server)
         server.join(client)
-        server.open(self._context.run(self._protocol))
+        loop.call_soon(server.start, self._protocol(), context=server.context)
         return client
 
     def close(self) -> None:
@@ -104,10 +104,7 @@ async def connect_in_memory(
     if listener is None:
         raise _refusal(name)
     transport = listener.accept(loop)
-    made = protocol()
-    transport.set_protocol(made)
-    made.connection_made(transport)
-    transport.resume_reading()
+    transport.start(protocol())
 
 
 class MemoryTransport(asyncio.Transport):
@@ -118,7 +115,7 @@ class MemoryTransport(asyncio.Transport):
         super().__init__({"peername": address, "sockname": address, "memory": name})
         self._loop = loop
         # As with sockets: what happens here is not in the context of whoever wrote.
-        self._context = context
+        self.context: Final = context
         self._protocol: Any = None
         self._peer: MemoryTransport | None = None
         # What the peer has written and this end has not read. Beyond CAPACITY, it waits there.
@@ -145,17 +142,15 @@ class MemoryTransport(asyncio.Transport):
         """Say what the other end is."""
         self._peer = peer
 
-    def open(self, protocol: Any) -> None:
-        """Begin, in the next turn of the loop."""
+    def start(self, protocol: Any) -> None:
+        """Begin to read and to write."""
         self._protocol = protocol
-        self._soon(self._open)
-
-    def _open(self) -> None:
-        self._protocol.connection_made(self)
-        self.resume_reading()
+        self._reading = True
+        self._call(protocol.connection_made, self)
+        self._read_soon()
 
     def _soon(self, callback: Callable[..., object], *args: object) -> None:
-        self._loop.call_soon(callback, *args, context=self._context)
+        self._loop.call_soon(callback, *args, context=self.context)
 
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.peer import peer_name
 from protosocket_rpc.service.client_session import ClientSession
@@ -65,7 +66,9 @@ class ChannelConnection(ClientSession):
     def on_failure(self, error: Exception) -> None:
         self.failure = error
         self.subchannel.connector.on_failure(self.peer_name, error)
-        self.subchannel.on_broken(self, error)
+        # One that has greeted, and is gone in the middle of a message, is lost as others are.
+        if isinstance(error, ProtocolError) or self.peer is None:
+            self.subchannel.on_broken(self, error)
 
     def on_draining(self, go_away: GoAway) -> None:
         self.go_away = go_away

@@ -31,10 +31,13 @@ class End(asyncio.Protocol):
         self.events: list[str] = []
         self.error: Exception | None = None
         self.stays = False
+        self.pauses = False
         self.on_data: Callable[[], object] | None = None
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        if self.pauses:
+            transport.pause_reading()
         self.events.append("made")
 
     def data_received(self, data: bytes) -> None:
@@ -264,6 +267,25 @@ class TestEnds:
         await wait_until(lambda: ends.server.lost and ends.client.lost)
         assert isinstance(ends.server.error, KeyError)
         assert isinstance(loop_errors.pop()["exception"], KeyError)
+
+
+async def test_who_pauses_before_it_reads_is_paused() -> None:
+    binding = bind("memory:paused")
+    assert binding.memory is not None
+    loop = asyncio.get_running_loop()
+    client, server = End(), End()
+    server.pauses = True
+    binding.memory.listen(loop, lambda: server)
+    await open_transport(loop, lambda: client, "memory:paused", None, None)
+    client.transport.write(b"x")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not server.data
+    server.transport.resume_reading()
+    await wait_until(lambda: server.data)
+    client.transport.abort()
+    await wait_until(lambda: client.lost and server.lost)
+    binding.close()
 
 
 class TestNames:
