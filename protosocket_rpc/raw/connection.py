@@ -196,11 +196,12 @@ class Connection(Generic[Inbound, Outbound]):
                     self._transport.write(b"".join(out))
                     if self.flush_every < _MOST_PER_FLUSH:  # a burst: fewer, larger writes
                         self.flush_every <<= 1
+            elif self._alone:
+                self._alone = False  # what follows in this turn waits for the others
+                self.flush()
             else:
                 self._flush_due = True
                 self._loop.call_soon(self._end_turn)
-                if self._alone:
-                    self.flush()
 
     def write_parts(self, parts: list[Any]) -> None:
         """Queue one large message that comes in parts, which are not joined. Raises as `send`.
@@ -241,7 +242,7 @@ class Connection(Generic[Inbound, Outbound]):
         """Batch output for so many messages under way: a quarter of them, from 2 to 16.
 
         With all of them in one write, the two sides would take turns instead of working at the
-        same time. Where one is under way, the first of a turn of the loop leaves at once.
+        same time. Where one is under way, the next message leaves at once.
         """
         every = in_flight >> 2
         if every > _MOST_PER_FLUSH:
