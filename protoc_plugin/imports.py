@@ -6,12 +6,31 @@ import json
 import keyword
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.model import Import
 from protoc_plugin.options import Options
 
-_WELL_KNOWN = "google/protobuf/"
+# The protos whose modules Python's protobuf brings, in every version of it. There are more in that
+# folder, such as cpp_features.proto, whose modules are generated like any other.
+_WELL_KNOWN = tuple(
+    f"google/protobuf/{name}.proto"
+    for name in (
+        "any",
+        "api",
+        "compiler/plugin",
+        "descriptor",
+        "duration",
+        "empty",
+        "field_mask",
+        "source_context",
+        "struct",
+        "timestamp",
+        "type",
+        "wrappers",
+    )
+)
 
 
 def module_of(proto: str) -> str:
@@ -33,7 +52,7 @@ class Imports:
         self._package = module.split(".")[:-1]
         self._prefix = options.prefix.split(".") if options.prefix else []
         self._relative = options.imports == "relative"
-        roots = (_WELL_KNOWN, *options.installed)
+        roots = (*_WELL_KNOWN, *options.installed)
         if options.codec == "betterproto2":  # has modules of its own for whatever it needs
             roots = ()
         self._installed = {
@@ -64,7 +83,7 @@ class Imports:
             return ".".join(package), name
         if not self._relative:
             if package and not self._prefix:
-                _check_hides_nothing(package[0])
+                _check_hides_nothing(package)
             return ".".join([*self._prefix, *package]), name
         common = 0
         for ours, theirs in zip(self._package, package, strict=False):
@@ -79,11 +98,13 @@ class Imports:
         return any(path == root or path.startswith(f"{root}/") for root in self._installed)
 
 
-def _check_hides_nothing(package: str) -> None:
+def _check_hides_nothing(package: Sequence[str]) -> None:
+    hidden = package[:2] if tuple(package[:2]) == ("google", "protobuf") else package[:1]
+    module = ".".join(hidden)
     # The standard library's own tests are imported by nothing.
-    if package in sys.stdlib_module_names and package != "test":
+    if len(hidden) == 2 or (module in sys.stdlib_module_names and module != "test"):
         raise GenerationError(
-            f"the folder {package}/ would hide Python's own module {package!r};"
+            f"the folder {'/'.join(hidden)}/ would hide Python's own module {module!r};"
             " use imports=relative, or prefix=PACKAGE"
         )
 

@@ -23,7 +23,7 @@ class Options:
         imports: how Python modules of the output import each other.
         prefix: the package under which absolute imports find the output, as ``acme.gen``.
         installed: protos, or folders of protos, whose modules come from an installed package
-            and are imported absolutely; those of ``google/protobuf/`` always are.
+            and are imported absolutely; those that protobuf itself brings always are.
         templates: a folder of templates that replace or join the built-in ones.
     """
 

@@ -143,6 +143,39 @@ def test_installed_protos_are_imported_not_generated(project: Path) -> None:
     run_python("from gen import a_pb2; a_pb2.A().status.code", project / "src")
 
 
+FEATURES = """\
+edition = "2023";
+import "google/protobuf/cpp_features.proto";
+option features.(pb.cpp).string_type = VIEW;
+message A {}
+service Service { rpc Get(A) returns (pb.CppFeatures); }
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--prefix", "gen"]])
+def test_protos_of_google_that_protobuf_has_no_modules_for_are_generated(
+    project: Path, arguments: list[str]
+) -> None:
+    write(project, {"p/a.proto": FEATURES})
+    assert generate.main(["p", "--out", "src/gen", *arguments]) == 0
+    assert "google/protobuf/cpp_features_pb2.py" in tree(project / "src" / "gen")
+    assert "google/protobuf/descriptor_pb2.py" not in tree(project / "src" / "gen")
+    code = "from gen import a_pb2, a_protosocket; assert a_pb2.DESCRIPTOR.dependencies"
+    run_python(code, project / "src")
+
+
+def test_a_folder_that_would_hide_protobuf_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, {"p/a.proto": FEATURES})
+    assert generate.main(["p", "--out", "src", "--imports", "absolute"]) == 1
+    assert capsys.readouterr().err == (
+        "protosocket generate: a.proto: the folder google/protobuf/ would hide Python's own module"
+        " 'google.protobuf'; use imports=relative, or prefix=PACKAGE\n"
+    )
+    assert not (project / "src").exists()
+
+
 def test_the_options_of_this_project_are_found_and_generated(project: Path) -> None:
     assert generate.main([str(HERE / "options"), "--out", "src/gen"]) == 0
     assert "protosocket/options_pb2.py" in tree(project / "src" / "gen")
