@@ -272,8 +272,6 @@ class ClientRpc(ServiceRpc):
             and message.status is None
             and not message.more
             and not message.compression
-            and message.metadata is None
-            and message.trailers is None
         ):
             session = self.session
             assert session is not None
