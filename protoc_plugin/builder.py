@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from protoc_plugin.errors import GenerationError
-from protoc_plugin.model import File, Import, Message, Method, Service
+from protoc_plugin.model import File, Import, Message, Method, Service, Setting
 
 _OPTIONS_PROTO = "protosocket/options.proto"
 # Field numbers in descriptor.proto, from which the paths of source locations are made.
@@ -146,9 +146,10 @@ class FileBuilder:
         path: tuple[int, ...],
     ) -> Method:
         deprecated = proto.options.deprecated or service.options.deprecated
-        settings = defaults | self._settings("method", proto.options, path)
-        if proto.options.idempotency_level:
-            settings["idempotent"] = True
+        settings: dict[str, Setting] = {**defaults, **self._settings("method", proto.options, path)}
+        if level := proto.options.idempotency_level:
+            levels = descriptor_pb2.MethodOptions.IdempotencyLevel
+            settings["idempotency_level"] = levels.Name(level)
         if deprecated:
             settings["deprecated"] = True
         requests = "Stream" if proto.client_streaming else "Unary"

@@ -7,9 +7,12 @@ Within one VERSION, fields are only ever added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 VERSION: Final = 1
+
+# The value of one of a method's settings.
+Setting: TypeAlias = float | int | bool | str
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,9 @@ class Method:
         doc: the proto's comment, without indentation, possibly empty; it says if deprecated.
         deprecated: the method or its service is.
         settings: pairs of name and value of what the proto's options say: ``timeout``
-            (seconds), ``max_request_size``, ``max_reply_size`` (bytes), ``idempotent``,
-            ``deprecated``; only those that were set.
+            (seconds), ``max_request_size``, ``max_reply_size`` (bytes),
+            ``idempotency_level`` (``NO_SIDE_EFFECTS`` or ``IDEMPOTENT``), ``deprecated``; only
+            those that were set.
     """
 
     name: str
@@ -73,7 +77,7 @@ class Method:
     reply: Message
     doc: str
     deprecated: bool
-    settings: tuple[tuple[str, float | int | bool], ...]
+    settings: tuple[tuple[str, Setting], ...]
 
     @property
     def streams_requests(self) -> bool:

@@ -295,8 +295,10 @@ def test_settings_are_those_of_the_method_then_of_the_service() -> None:
         "max_request_size": 1024,
         "max_reply_size": 1048576,
     }
-    assert settings["/options.Defaults/Reads"] == inherited | {"idempotent": True}
-    assert settings["/options.Defaults/Repeats"] == inherited | {"idempotent": True}
+    assert settings["/options.Defaults/Reads"] == inherited | {
+        "idempotency_level": "NO_SIDE_EFFECTS"
+    }
+    assert settings["/options.Defaults/Repeats"] == inherited | {"idempotency_level": "IDEMPOTENT"}
     assert settings["/options.Defaults/Old"] == inherited | {"deprecated": True}
     assert settings["/options.OldService/Get"] == {"deprecated": True}
 

@@ -29,6 +29,8 @@ service Limits {
   rpc Stream(stream M) returns (stream M);
   rpc Slow(M) returns (M) { option (protosocket.method).timeout = 0.05; }
   rpc Old(M) returns (M) { option deprecated = true; }
+  rpc Read(M) returns (M) { option idempotency_level = NO_SIDE_EFFECTS; }
+  rpc Set(M) returns (M) { option idempotency_level = IDEMPOTENT; }
 }
 """
 # The same without limits: the other side of a peer that has not heard of them.
@@ -156,3 +158,16 @@ async def test_a_deprecated_method_warns_once_of_the_calling_line(generated: Any
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert await stub.Old(b"x") == b"x"
+
+
+def test_a_descriptor_says_how_idempotent_its_method_is(generated: Any) -> None:
+    levels = {
+        method.name: (method.idempotency_level, method.idempotent)
+        for method in generated.limits.LIMITS.methods
+        if method.name in ("Echo", "Read", "Set")
+    }
+    assert levels == {
+        "Echo": ("IDEMPOTENCY_UNKNOWN", False),
+        "Read": ("NO_SIDE_EFFECTS", True),
+        "Set": ("IDEMPOTENT", True),
+    }

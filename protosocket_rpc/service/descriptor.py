@@ -6,11 +6,14 @@ Generated code builds these once, at import. They hold no state and do no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Message = TypeVar("Message")
+
+# The names of google.protobuf.MethodOptions.IdempotencyLevel.
+IdempotencyLevel: TypeAlias = Literal["IDEMPOTENCY_UNKNOWN", "NO_SIDE_EFFECTS", "IDEMPOTENT"]
 
 
 class Marshaller(Generic[Message]):
@@ -68,7 +71,7 @@ class MethodDescriptor(Generic[Request, Reply]):
         timeout: seconds that a call may take when its caller names no timeout.
         max_request_size, max_reply_size: bytes of one serialized message, for both sides; None is
             the limit of the channel or server. Neither takes more than its own limit in any case.
-        idempotent: repeating the call does no harm (protobuf's ``idempotency_level``).
+        idempotency_level: what repeating the call does, as protobuf's option of this name says.
         deprecated: calling it gives a DeprecationWarning, once.
         handler: the attribute of a servicer that handles it, when it is not the method's name
             (which may be a word that Python keeps for itself).
@@ -77,7 +80,7 @@ class MethodDescriptor(Generic[Request, Reply]):
     __slots__ = (
         "deprecated",
         "handler",
-        "idempotent",
+        "idempotency_level",
         "max_reply_size",
         "max_request_size",
         "path",
@@ -98,7 +101,7 @@ class MethodDescriptor(Generic[Request, Reply]):
         timeout: float | None = None,
         max_request_size: int | None = None,
         max_reply_size: int | None = None,
-        idempotent: bool = False,
+        idempotency_level: IdempotencyLevel = "IDEMPOTENCY_UNKNOWN",
         deprecated: bool = False,
         handler: str | None = None,
     ) -> None:
@@ -108,7 +111,7 @@ class MethodDescriptor(Generic[Request, Reply]):
         self.timeout: Final = timeout
         self.max_request_size: Final = max_request_size
         self.max_reply_size: Final = max_reply_size
-        self.idempotent: Final = idempotent
+        self.idempotency_level: Final[IdempotencyLevel] = idempotency_level
         self.deprecated: Final = deprecated
         self.handler: Final = handler or self.name
 
@@ -116,6 +119,11 @@ class MethodDescriptor(Generic[Request, Reply]):
     def name(self) -> str:
         """The method's own name, the last part of its path."""
         return self.path.rpartition("/")[2]
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether repeating the call does no harm: it has no side effects, or has them once."""
+        return self.idempotency_level != "IDEMPOTENCY_UNKNOWN"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path}>"

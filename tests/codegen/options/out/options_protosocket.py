@@ -47,7 +47,7 @@ _DEFAULTS_READS = _protosocket.UnaryUnaryMethod(
     _protosocket.protobuf(_options_pb2.M),
     timeout=2.5,
     max_reply_size=1048576,
-    idempotent=True,
+    idempotency_level="NO_SIDE_EFFECTS",
 )
 
 _DEFAULTS_REPEATS = _protosocket.UnaryUnaryMethod(
@@ -56,7 +56,7 @@ _DEFAULTS_REPEATS = _protosocket.UnaryUnaryMethod(
     _protosocket.protobuf(_options_pb2.M),
     timeout=2.5,
     max_reply_size=1048576,
-    idempotent=True,
+    idempotency_level="IDEMPOTENT",
 )
 
 _DEFAULTS_OLD = _protosocket.UnaryUnaryMethod(
