@@ -82,3 +82,12 @@ def test_a_package_generates_when_it_is_built(backend: str, examples: Path, tmp_
         check=True,
     )
     assert done.stdout == "greeter.v1.Greeter\n"
+
+
+def test_the_template_has_the_lines_that_are_told_of() -> None:
+    (template,) = (ROOT / "examples/codegen/templates/templates").iterdir()
+    lines = template.read_text().count("\n")
+    assert lines <= 30
+    for name in ("README.md", "templates/main.py", "../../docs/templates.md"):
+        text = (ROOT / "examples" / "codegen" / name).read_text()
+        assert re.findall(r"of (\d+) lines", text) == [str(lines)], name

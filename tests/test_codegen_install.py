@@ -86,3 +86,23 @@ def test_from_an_editable_install(clone: Path, python: Path, tmp_path: Path) -> 
 
 def test_from_a_clone(clone: Path, python: Path, tmp_path: Path) -> None:
     check_it_works([python, "-m", "protoc_plugin.cli"], tmp_path / "out", PYTHONPATH=str(clone))
+
+
+def test_protoc_finds_the_plugin_on_the_path(clone: Path, python: Path, tmp_path: Path) -> None:
+    pip(
+        *("--python", python, "install", "--no-deps", "--no-index", "--no-build-isolation"),
+        *("-e", clone),
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run(
+        [
+            *(python, "-m", "grpc_tools.protoc", f"--protosocket_out={out}"),
+            *(f"-I{HERE / 'options'}", f"-I{ROOT / 'proto'}", "options.proto"),
+        ],
+        check=True,
+        cwd="/",
+        env={"PATH": os.pathsep.join([str(python.parent), os.defpath])},
+    )
+    expected = HERE / "options" / "out" / "options_protosocket.py"
+    assert (out / expected.name).read_text() == expected.read_text()

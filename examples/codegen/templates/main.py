@@ -1,4 +1,4 @@
-"""A test double of a service, written by a template of 35 lines."""
+"""A test double of a service, written by a template of 27 lines."""
 
 import asyncio
 
