@@ -33,6 +33,7 @@ def test_the_code_shown_is_the_code_written(output: str) -> None:
     for block in blocks("python"):
         assert block in output
     assert f"{output.count(chr(10))} lines" in DOCUMENT
+    assert re.findall(r"^\| this \| (\d+) \|", DOCUMENT, re.MULTILINE) == [str(output.count("\n"))]
 
 
 @pytest.mark.parametrize("stream", ["", "stream "])
@@ -63,6 +64,54 @@ def test_the_settings_shown_are_all_there_are(tmp_path: Path) -> None:
 def test_every_option_is_told_of() -> None:
     for field in dataclasses.fields(Options):
         assert re.search(rf"^\| `{field.name}=", DOCUMENT, re.MULTILINE), field.name
+
+
+NOTHING = "message M {}"
+SERVICE = "message M {} service S { rpc Get(M) returns (M); }"
+REFUSED = {
+    "a file whose name starts with `-`": ({"it's.proto": NOTHING}, ""),
+    "two files that would be one": (
+        {"a-b.proto": SERVICE, "a_b.proto": SERVICE},
+        "codec=bytes",
+    ),
+    "a message, enum, value or extension": ({"a.proto": "message _globals {}"}, ""),
+    "a message with a dunder name": ({"a.proto": "message __dict__ {}"}, ""),
+    "a message inside another": ({"a.proto": "message M { message FromString {} }"}, ""),
+    "a message in no package": (
+        {"a.proto": SERVICE},
+        "codec=betterproto2",
+    ),
+    "a folder that would hide a module of Python": (
+        {
+            "typing/a.proto": "package typing; message M {} "
+            "service S { rpc Get(typing.M) returns (typing.M); }"
+        },
+        "imports=absolute",
+    ),
+}
+
+
+def test_all_that_is_refused_is_tried() -> None:
+    rows = [line for line in DOCUMENT.split("\n") if "| refused:" in line]
+    assert len(rows) == len(REFUSED)
+    for start in REFUSED:
+        assert any(row.startswith(f"| {start}") for row in rows), start
+
+
+@pytest.mark.parametrize("row", REFUSED)
+def test_what_is_refused_is_refused_in_one_line(row: str, tmp_path: Path) -> None:
+    files, options = REFUSED[row]
+    for number, (name, text) in enumerate(files.items()):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        package = "" if "package" in text or row.endswith("no package") else f"package p{number};"
+        (tmp_path / name).write_text(f'syntax = "proto3"; {package} {text}')
+    out = tmp_path / "out"
+    out.mkdir()
+    done = protoc(f"--protosocket_out={options}:{out}", *files, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert any(name in done.stderr for name in files)
+    assert not any(out.iterdir())
 
 
 def test_options_in_a_proto_are_as_shown(tmp_path: Path) -> None:
