@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,35 @@ def test_a_codec_or_a_template(name: str, examples: Path) -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == OUTPUT[name]
+
+
+def test_buf_runs_protoc_and_the_plugin(examples: Path, tmp_path: Path) -> None:
+    folder = examples / "examples" / "codegen" / "buf"
+    programs = sysconfig.get_path("scripts")
+    done = subprocess.run(
+        [Path(programs) / "buf", "generate"],
+        cwd=folder,
+        env=environment()
+        | {
+            "PATH": os.pathsep.join([programs, os.environ["PATH"]]),
+            "BUF_CACHE_DIR": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from greeter.v1.greeter_protosocket import GREETER; print(GREETER.name)",
+        ],
+        cwd=folder / "generated",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "greeter.v1.Greeter\n"
 
 
 @pytest.mark.parametrize("backend", ["hatchling", "setuptools"])
