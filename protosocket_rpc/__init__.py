@@ -2,6 +2,7 @@
 
 import logging
 
+from protosocket_rpc.build import BuildInfo, build_info
 from protosocket_rpc.errors import (
     AbortError,
     AioRpcError,
@@ -113,6 +114,7 @@ __all__ = [
     "AuthMetadataPlugin",
     "AuthMetadataPluginCallback",
     "BaseError",
+    "BuildInfo",
     "CallCredentials",
     "CallOptions",
     "Channel",
@@ -175,6 +177,7 @@ __all__ = [
     "UsageError",
     "WorkerSettings",
     "access_token_call_credentials",
+    "build_info",
     "composite_call_credentials",
     "composite_channel_credentials",
     "detached",

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "protosocket_rpc"
 LAYERS = ["raw", "rpc", "wire", "service", "workers", "compat", "testing"]
 
 # Modules of the package itself that every layer may import, and that import no layer.
-COMMON = ["eager", "errors", "forks", "metadata", "per_loop", "status"]
+COMMON = ["eager", "errors", "forks", "metadata", "native", "per_loop", "status"]
 
 # Sans-I/O: fed with bytes or messages, and compiled as they are.
 SANS_IO = [
@@ -76,7 +76,7 @@ def test_every_module_has_its_place() -> None:
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert packages == set(LAYERS)
     modules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert modules == {"__init__", *COMMON}
+    assert modules == {"__init__", "__main__", "build", *COMMON}
 
 
 @pytest.mark.parametrize("layer", [*LAYERS, *COMMON])
@@ -96,7 +96,7 @@ def test_nothing_imports_what_stands_above_it(layer: str) -> None:
 
 def test_no_layer_imports_the_package_s_public_names() -> None:
     """They are for users: importing them from below would go round in a circle."""
-    known = {"", *LAYERS, *COMMON}
+    known = {"", "build", "_built", *LAYERS, *COMMON}
     wrong = [
         f"{relative(path)} imports {name}"
         for path in files(PACKAGE)

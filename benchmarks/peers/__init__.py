@@ -26,6 +26,7 @@ _PROTOSOCKET = PythonPeer(
         "--protosocket_out={out}",
         "--protosocket_opt=imports=absolute",
     ),
+    settings=(("PROTOSOCKET_ACCELERATE", "1"),),
     condition=f"not {_IS_PURE}",
     otherwise="its accelerator was not built",
 )
@@ -60,7 +61,7 @@ PEERS: list[Peer] = [
     replace(
         _PROTOSOCKET,
         name=PURE,
-        settings=(("PROTOSOCKET_PURE", "1"),),
+        settings=(),
         condition=_IS_PURE,
         otherwise="its accelerator was built although it should not be",
     ),

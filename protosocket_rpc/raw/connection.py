@@ -21,6 +21,7 @@ from protosocket_rpc.errors import (
     OutputQueueFull,
     ProtocolError,
 )
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.raw.allocator import keep_large_blocks
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.limits import Limits
@@ -47,6 +48,7 @@ class Registry(Protocol):
     def discard(self, connection: Any, /) -> None: ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Connection(Generic[Inbound, Outbound]):
     """A stream of messages in each direction over one socket. Also the sender of its reactor.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic
 
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.raw.codec import Inbound, Outbound
 
 if TYPE_CHECKING:
     from protosocket_rpc.raw.connection import Connection
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reactor(Generic[Inbound, Outbound]):
     """Receives what happens on one connection. Override what matters.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from protosocket_rpc.native import mypyc_attr
+
 Message = TypeVar("Message")
 
 NORMAL: Final = 0
@@ -20,6 +22,7 @@ class ControlCode(IntEnum):
     END = 2
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Tagged:
     """What a session sees of a message: the RPC's id, and the control code."""
 
@@ -27,6 +30,7 @@ class Tagged:
     code: int = NORMAL
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Envelope(Tagged, Generic[Message]):
     """A user's own message, with what its `MessageType` says of it.
 
@@ -69,6 +73,7 @@ class MessageType(Protocol[Message]):
         ...  # a protocol has no body
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ProtobufMessage(Generic[Message]):
     """The `MessageType` of a protobuf message with a field for the id and one for the code.
 

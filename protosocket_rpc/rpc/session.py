@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from protosocket_rpc.errors import ConnectionClosed
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.reactor import Reactor
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL, Tagged
@@ -18,6 +19,7 @@ Message = TypeVar("Message", bound=Tagged)
 Outbound = TypeVar("Outbound")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Rpc(Generic[Message]):
     """One RPC in flight. The four ways in which its peer may be heard, or never again."""
 
@@ -48,6 +50,7 @@ def _not_open(data: bytes) -> None:
     raise ConnectionClosed("the connection is not open yet")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Session(Reactor[Message, Outbound]):
     """The reactor of a connection that carries RPCs.
 

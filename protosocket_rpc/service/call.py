@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFull, UsageError
@@ -16,6 +16,7 @@ from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.explain import explain
 from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.parsing import parse_failure
+from protosocket_rpc.service.requests import RequestIterator, send_all
 from protosocket_rpc.service.waiters import Waiters, wake
 from protosocket_rpc.status import (
     CANCELLED,
@@ -36,13 +37,9 @@ if TYPE_CHECKING:
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
-RequestIterator = AsyncIterable[Request] | Iterable[Request]
 
 # Seconds. More is no deadline.
 _FOREVER: Final = 1e9
-# Requests that leave in one turn of the loop, from an iterator that never waits.
-_REQUESTS_PER_TURN: Final = 64
-
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
 # Bytes of a request stream that are kept, in case that it has to be sent on another connection.
 RESEND_LIMIT: Final = 64 * 1024
@@ -289,6 +286,11 @@ class Call(ClientRpc):
             for callback in callbacks:
                 self._connector.loop.call_soon(callback, self.handle())
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that it is made on."""
+        return self._connector.loop
+
     def handle(self) -> Any:
         """What the caller holds of this call."""
         return self
@@ -412,39 +414,15 @@ class Call(ClientRpc):
         if requests is not None:
             self.iterates = True
             if not self.finished:
-                self._request_task = self._connector.loop.create_task(self._send_all(requests))
+                self._request_task = self._connector.loop.create_task(send_all(self, requests))
 
-    async def _send_all(self, requests: RequestIterator[Any]) -> None:
-        try:
-            if isinstance(requests, AsyncIterable):
-                await self._send_each(requests)
-            else:
-                await self._send_each(_in_turns(requests))
-            await self.close_requests()
-        except asyncio.CancelledError:
-            if not self.finished:  # else it is the end that stopped this, with replies to be read
-                self.cancel()
-            raise
-        except BaseException as error:
-            if self._connector.loop.is_closed():
-                raise  # the interpreter disposes of what the loop has left behind
-            if not self.finished:
-                # The caller's own error, not the RPC's: it is what the call raises.
-                self._request_failed = True
-                self._request_task = None
-                self.fail(CANCELLED, f"the request iterator raised {error!r}", caught(error))
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                raise
-
-    async def _send_each(self, requests: AsyncIterable[Any]) -> None:
-        try:
-            async for request in requests:
-                await self.send_request(request)
-        finally:
-            # A generator that nobody asks for more is to end now, not when it is collected.
-            close = getattr(requests, "aclose", None)
-            if close is not None:
-                await close()
+    def on_requests_failed(self, error: BaseException) -> None:
+        """The request iterator, or what sends its requests, has raised."""
+        if not self.finished:
+            # The caller's own error, not the RPC's: it is what the call raises.
+            self._request_failed = True
+            self._request_task = None
+            self.fail(CANCELLED, f"the request iterator raised {error!r}", caught(error))
 
     async def send_request(self, request: Any) -> None:
         """Send one message of the request stream; returns when the next may be sent."""
@@ -520,17 +498,6 @@ class Call(ClientRpc):
         if self._outcome == OK:
             return asyncio.InvalidStateError("RPC already finished.")
         return self.error()
-
-
-async def _in_turns(requests: Iterable[Request]) -> AsyncIterator[Request]:
-    """The requests of an iterator that never gives way to others."""
-    turn = _REQUESTS_PER_TURN
-    for request in requests:
-        yield request
-        turn -= 1
-        if not turn:
-            turn = _REQUESTS_PER_TURN
-            await asyncio.sleep(0)
 
 
 class ReplyCall(Call, Generic[Request, Reply]):

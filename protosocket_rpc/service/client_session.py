@@ -12,6 +12,7 @@ from typing import Final
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.metadata import Pairs, metadata_size
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.rpc.message import CANCEL, END
 from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits, too_large
@@ -41,6 +42,7 @@ _NO_REQUEST_STREAMS: Final = (
 )
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientSession(ServiceSession):
     """The RPCs that this client has in flight on one connection.
 
@@ -156,6 +158,7 @@ class ClientSession(ServiceSession):
         ]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientRpc(ServiceRpc):
     """One RPC as its caller's side sees it. Subclasses turn its events into an API.
 

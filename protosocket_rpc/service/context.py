@@ -318,8 +318,8 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         while True:
             try:
                 body = receive.take()
-            except MessageRefused as error:
-                self.stop(error.code, str(error))
+            except MessageRefused as refused:
+                self.stop(refused.code, str(refused))
                 raise AbortError from None
             if body is not None:
                 try:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 from protosocket_rpc.metadata import MetadataLike, metadata_to_wire
 from protosocket_rpc.service.call import (
     Call,
-    RequestIterator,
     StreamUnaryCall,
     UnaryUnaryCall,
     caught,
@@ -22,12 +21,9 @@ from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.descriptor import MethodDescriptor
 from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.parsing import limited
-from protosocket_rpc.service.stream_call import (
-    ReplyStream,
-    ReplyStreamRequests,
-    StreamStreamCall,
-    UnaryStreamCall,
-)
+from protosocket_rpc.service.reply_stream import ReplyStream, ReplyStreamRequests
+from protosocket_rpc.service.requests import RequestIterator
+from protosocket_rpc.service.stream_call import StreamStreamCall, UnaryStreamCall
 from protosocket_rpc.status import INTERNAL, RESOURCE_EXHAUSTED, UNAUTHENTICATED
 from protosocket_rpc.wire.frame import method_field
 

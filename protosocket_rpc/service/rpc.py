@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.rpc.session import Rpc
 from protosocket_rpc.wire.frame import Frame
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServiceRpc(Rpc[Frame]):
     """An RPC of frames. Its halves tell it when it may send, its deadline when it is over."""
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits, too_large
@@ -34,6 +35,7 @@ from protosocket_rpc.wire.frame import (
 _NONE: Final[list[Frame]] = []
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerSession(ServiceSession):
     """The RPCs of one client's connection.
 
@@ -129,6 +131,7 @@ class ServerSession(ServiceSession):
                 self.on_drained()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServerRpc(ServiceRpc):
     """One RPC as its server's side sees it. Subclasses run the handler.
 

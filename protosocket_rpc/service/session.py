@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final
 
 from protosocket_rpc.errors import OutputQueueFull, ProtocolError
+from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.rpc.message import END, NORMAL
 from protosocket_rpc.rpc.session import Session
@@ -42,6 +43,7 @@ SMALLEST_FRAGMENT: Final = 4 * 1024
 BURST: Final = FRAGMENT
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServiceSession(Session[Frame, bytes]):
     """The state of one connection that is not about one RPC.
 

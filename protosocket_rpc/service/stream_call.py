@@ -6,112 +6,20 @@ noticed: the other lives on in its connection's table, and is cancelled.
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeVar
 
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.metadata import Metadata
-from protosocket_rpc.service.call import LOCALLY_CANCELLED, Call, caught
-from protosocket_rpc.service.context import EOF
 from protosocket_rpc.service.debug import DebugString
-from protosocket_rpc.service.flow import MessageRefused
-from protosocket_rpc.service.parsing import parse_failure
-from protosocket_rpc.service.waiters import Waiters, wake
-from protosocket_rpc.status import CANCELLED, OK, StatusCode
+from protosocket_rpc.service.reply_stream import Replies, ReplyStream
+from protosocket_rpc.status import CANCELLED, StatusCode
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
 MIXED_STYLES: Final = "The iterator and read/write APIs may not be mixed on a single RPC."
-
-
-class ReplyStream(Call):
-    """An RPC with a stream of replies."""
-
-    streams_replies = True
-    _readers: Waiters | None = None
-    # What the caller holds; only the caller does.
-    owner: weakref.ref[Any] | None = None
-
-    def handle(self) -> Any:
-        owner = None if self.owner is None else self.owner()
-        if owner is None:  # the caller has let go of it, but not of its callbacks
-            owner = (StreamStreamCall if self.streams_requests else UnaryStreamCall)(self)
-        return owner
-
-    def on_readable(self) -> None:
-        if self._readers is not None:
-            wake(self._readers)
-
-    def _on_done(self) -> None:
-        super()._on_done()
-        self.on_readable()
-
-    def cancel(self) -> bool:
-        """Cancel the RPC, and drop what was not read. False if it has ended, and all was read."""
-        receive = self.receive
-        if self.finished and receive is not None and receive.unread:
-            receive.drop()
-            self._locally_cancelled = True
-            self._outcome = CANCELLED
-            self._details = LOCALLY_CANCELLED
-            return True
-        return super().cancel()
-
-    def done(self) -> bool:
-        """True if the RPC has ended, and all that has arrived was read."""
-        return self.finished and not (self.receive is not None and self.receive.unread)
-
-    def abandon_soon(self, code: int, message: str) -> None:
-        """As `abandon`, from wherever the collector runs."""
-        loop = self._connector.loop
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(self.abandon, code, message)
-
-    def _refuse(self, code: int, details: str, cause: BaseException | None) -> None:
-        """End the RPC because of a reply that cannot be taken."""
-        self.fail(code, details, cause)
-        if self._outcome == OK:
-            # The server has ended it already; its caller, who is behind, learns of this end.
-            self._outcome, self._details, self._cause = code, details, cause
-
-    async def next(self) -> Any:
-        """The next reply; EOF after the last. Raises what the RPC ended with."""
-        while True:
-            receive = self.receive
-            body = None
-            if receive is not None and not self._locally_cancelled:
-                try:
-                    body = receive.take()
-                except MessageRefused as error:
-                    self._refuse(error.code, str(error), None)
-            if body is not None:
-                try:
-                    return self._method.parse_reply(body)
-                except Exception as error:  # what the message library raises is its own affair
-                    failure = parse_failure(error, "Exception deserializing response!")
-                    self._refuse(*failure, caught(error))
-            if self.finished:
-                if self._outcome == OK:
-                    return EOF
-                raise self.error()
-            if self._readers is None:
-                self._readers = []
-            waiter = self._connector.loop.create_future()
-            self._readers.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                self.cancel()  # the task that waits was cancelled: so is the RPC
-                raise
-
-
-class ReplyStreamRequests(ReplyStream):
-    """An RPC with a stream of requests and a stream of replies."""
-
-    streams_requests = True
 
 
 class StreamCall(Generic[Request, Reply]):
@@ -121,6 +29,7 @@ class StreamCall(Generic[Request, Reply]):
         self._rpc = rpc
         self._style = ""
         rpc.owner = weakref.ref(self)
+        rpc.owner_type = type(self)
 
     def __del__(self) -> None:
         rpc = getattr(self, "_rpc", None)
@@ -137,7 +46,7 @@ class StreamCall(Generic[Request, Reply]):
 
     def __aiter__(self) -> AsyncIterator[Reply]:
         self._use("iterator")
-        return _Replies(self, self._rpc)
+        return Replies(self, self._rpc)
 
     async def read(self) -> Reply | Any:
         """The next reply; `EOF` after the last, for ever.
@@ -196,23 +105,6 @@ class StreamCall(Generic[Request, Reply]):
     def debug_error_string(self) -> DebugString:
         """Target, peer and method, for people. May be awaited, as in ``grpc.aio``."""
         return self._rpc.debug_error_string()
-
-
-class _Replies(AsyncIterator[Reply]):
-    """Iterates over the replies. Holds the call, so that it lives as long as the loop over it."""
-
-    __slots__ = ("_call", "_rpc")
-
-    def __init__(self, call: StreamCall[Any, Reply], rpc: ReplyStream) -> None:
-        self._call = call
-        self._rpc = rpc
-
-    async def __anext__(self) -> Reply:
-        reply: Any = await self._rpc.next()
-        if reply is EOF:
-            raise StopAsyncIteration
-        message: Reply = reply
-        return message
 
 
 class UnaryStreamCall(StreamCall[Request, Reply]):
