@@ -186,8 +186,17 @@ class MixedPeer(Peer):
             server=server.server,
             client=client.client,
             environment={**server.environment, **client.environment},
-            versions={**server.versions, **client.versions},
+            versions=_both(server.versions, client.versions),
         )
+
+
+def _both(server: dict[str, str], client: dict[str, str]) -> dict[str, str]:
+    """The versions of two sides. Packages and crates may share a name: then both are told."""
+    both = {**server, **client}
+    for name in server.keys() & client.keys():
+        if server[name] != client[name]:
+            both[name] = f"{server[name]} (server), {client[name]} (client)"
+    return both
 
 
 def generate(out: Path, protoc: tuple[str, ...], tools: Path) -> None:

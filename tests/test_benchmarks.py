@@ -18,6 +18,7 @@ from benchmarks import load, peer, report, targets, wide
 from benchmarks.histogram import Histogram, bounds, bucket_of
 from benchmarks.load import Result, Unary, WrongReplyError, due_calls
 from benchmarks.open_loop import highest_rate
+from benchmarks.peer import MixedPeer, Ready
 from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
 from benchmarks.results import Measurement, PeerResults, Results, Round, Step, ratio
 from benchmarks.run import Plan, Runner
@@ -295,3 +296,15 @@ def test_a_run_measures_real_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert workload.rounds[0].rate > 0
         latency = measured.workloads["unary 11 B, C=16"].latency
         assert 0 < latency.percentile(50) <= latency.percentile(99)
+
+
+def test_a_mixed_peer_tells_the_versions_of_both_sides() -> None:
+    rust = Ready([], [], versions={"protosocket-rpc": "2.0.3", "tokio": "1.0"})
+    python = Ready([], [], versions={"protosocket-rpc": "0.1.0", "python": "3.12.1"})
+    peer = next(peer for peer in PEERS if isinstance(peer, MixedPeer))
+    assert peer.combine(rust, python).versions == {
+        "protosocket-rpc": "2.0.3 (server), 0.1.0 (client)",
+        "tokio": "1.0",
+        "python": "3.12.1",
+    }
+    assert peer.combine(rust, rust).versions == rust.versions
