@@ -1,11 +1,13 @@
 """The base cases of gRPC's interop test description: ``cases.py TARGET`` prints results as JSON.
 
-Written as users of ``grpc.aio`` write. It serves at the target, and calls it.
+Written as users of ``grpc.aio`` write. It serves at the target, and calls it; with TLS if three PEM
+files follow: of the authority, and the server's chain and key.
 """
 
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 import grpc
 import interop_pb2 as pb
@@ -183,12 +185,19 @@ CASES = [
 ]
 
 
-async def main(target):
+async def main(target, *files):
     server = grpc.aio.server()
     services.add_TestServiceServicer_to_server(Servicer(), server)
-    port = server.add_insecure_port(target)
+    if files:
+        authority, chain, key = files
+        port = server.add_secure_port(target, grpc.ssl_server_credentials([(key, chain)]))
+        credentials = grpc.ssl_channel_credentials(authority)
+        made = grpc.aio.secure_channel(target.replace(":0", f":{port}"), credentials)
+    else:
+        port = server.add_insecure_port(target)
+        made = grpc.aio.insecure_channel(target.replace(":0", f":{port}"))
     await server.start()
-    async with grpc.aio.insecure_channel(target.replace(":0", f":{port}")) as channel:
+    async with made as channel:
         stub = services.TestServiceStub(channel)
         stub.other = services.UnimplementedServiceStub(channel)
         print(json.dumps({case.__name__: await case(stub) for case in CASES}))
@@ -196,4 +205,4 @@ async def main(target):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], *(Path(file).read_bytes() for file in sys.argv[2:])))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
+from support import ROOT, Certificates
 
 HERE = Path(__file__).parent
 RUN = ROOT / "tests" / "compat" / "programs" / "run.py"
@@ -25,10 +25,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def results(mode: str, target: str, generated: Path) -> dict[str, Any]:
+def results(mode: str, generated: Path, *arguments: str | Path) -> dict[str, Any]:
     path = os.pathsep.join((str(generated), str(ROOT)))
     done = subprocess.run(
-        [sys.executable, str(RUN), mode, str(HERE / "cases.py"), target],
+        [sys.executable, str(RUN), mode, str(HERE / "cases.py"), *arguments],
         env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
@@ -41,7 +41,7 @@ def results(mode: str, target: str, generated: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def expected(generated: Path) -> dict[str, Any]:
-    return results("grpcio", "127.0.0.1:0", generated)
+    return results("grpcio", generated, "127.0.0.1:0")
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "memory"])
@@ -50,4 +50,12 @@ def test_same_as_grpcio(
 ) -> None:
     target = {"tcp": "127.0.0.1:0", "unix": f"unix:{socket_dir}/socket", "memory": "memory:cases"}
     assert len(expected) == 14
-    assert results("import", target[kind], generated) == expected
+    assert results("import", generated, target[kind]) == expected
+
+
+def test_same_as_grpcio_with_tls(
+    expected: dict[str, Any], generated: Path, certificates: Certificates
+) -> None:
+    files = (certificates.authority, certificates.server_chain, certificates.server_key)
+    for mode in ("grpcio", "import"):
+        assert results(mode, generated, "localhost:0", *files) == expected
