@@ -39,7 +39,7 @@ def commands(folder: Path, *pythons: str) -> str:
 
 
 def test_there_may_be_one_python_only(tmp_path: Path) -> None:
-    assert "tox" not in commands(tmp_path, MINE)
+    assert "tox run" not in commands(tmp_path, MINE)
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != MINE])

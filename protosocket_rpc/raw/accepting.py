@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl as ssl_module
+import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -161,8 +162,12 @@ async def listen(
             if tls is not None:
                 listeners.append(TlsListener(loop, sock, tls, backlog))
             else:
-                make = loop.create_unix_server if binding.address.path else loop.create_server
-                listeners.append(await make(protocol, sock=sock, backlog=backlog))
+                make: Any = loop.create_unix_server if binding.address.path else loop.create_server
+                options: dict[str, Any] = {}
+                if binding.address.path and sys.version_info >= (3, 13):
+                    # The binding does, and not while another process has the socket, too.
+                    options["cleanup_socket"] = False
+                listeners.append(await make(protocol, sock=sock, backlog=backlog, **options))
     except BaseException:
         for listener in listeners:
             listener.close()

@@ -218,7 +218,10 @@ class Connection(Generic[Inbound, Outbound]):
         elif self._transport.is_closing():
             self._out.append(b"".join(parts))
         else:
-            self._transport.writelines(parts)
+            # Not writelines(): in 3.12 and 3.13, asyncio's never says that the peer does not read.
+            for part in parts:
+                if part:
+                    self._transport.write(part)
 
     def _write_stalled(self, data: bytes) -> None:
         if self._closing:
