@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,25 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 
-SCENARIOS = Path(__file__).with_name("scenarios.py")
+HERE = Path(__file__).parent
 
 
 def names() -> list[str]:
     """The coroutine functions without parameters: the scenarios."""
-    tree = ast.parse(SCENARIOS.read_text())
     return [
         node.name
-        for node in tree.body
-        if isinstance(node, ast.AsyncFunctionDef)
-        and not ast.unparse(node.args)
-        and node.name != "run_all"
+        for module in sorted((HERE / "scenarios").glob("[!_]*.py"))
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.AsyncFunctionDef) and not ast.unparse(node.args)
     ]
 
 
 def run(library: str) -> dict[str, Any]:
     process = subprocess.run(
-        [sys.executable, SCENARIOS, library], capture_output=True, timeout=60, text=True
+        [sys.executable, "-m", "scenarios", library],
+        cwd=HERE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=60,
+        text=True,
     )
     assert process.returncode == 0, process.stderr
     if library == "compat":
