@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw.reactors import Echo
 from support import Certificates, RawPeer, Recorder, connected, listening, wait_until
 
 from protosocket_rpc.errors import ConnectionClosed
@@ -26,12 +27,6 @@ from protosocket_rpc.raw import (
     serve,
 )
 from protosocket_rpc.raw.codecs import ByteLineCodec, LineCodec
-
-
-class Echo(Recorder):
-    def on_message(self, message: Any) -> None:
-        super().on_message(message)
-        self.connection.send(message)
 
 
 class TestAddresses:
