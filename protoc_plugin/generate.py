@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         if words.watch:
             return _watch(settings)
         return _check(settings) if words.check else _generate(settings)
-    except (GenerationError, ProtocError) as error:
+    except (GenerationError, ProtocError, OSError) as error:
         print(_text(error), file=sys.stderr)
         return 1
 
@@ -149,7 +149,7 @@ def _watch(settings: Settings) -> int:
                     before = now
                     _generate(settings)
                     print(f"{time.strftime('%H:%M:%S')} written to {settings.out}", flush=True)
-            except (GenerationError, ProtocError, FileNotFoundError) as error:
+            except (GenerationError, ProtocError, OSError) as error:
                 print(_text(error), file=sys.stderr, flush=True)
             time.sleep(_WATCH_SECONDS)
     return 0

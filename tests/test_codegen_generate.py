@@ -323,6 +323,18 @@ def test_a_bad_argument_is_one_line(
     assert shown.count("\n") == 1
 
 
+@pytest.mark.parametrize("mode", [[], ["--check"], ["--clean"]])
+def test_an_output_folder_that_is_a_file(
+    project: Path, mode: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, {"gen": "a file of the user's"})
+    assert generate.main(["protos", "--out", "gen", *mode]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("protosocket generate: [Errno 20] Not a directory: 'gen/")
+    assert shown.count("\n") == 1
+    assert (project / "gen").read_text() == "a file of the user's"
+
+
 def test_errors_in_a_proto_are_protocs_own(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
