@@ -268,21 +268,30 @@ class ClientRpc(ServiceRpc):
         body = message.body
         if (
             body is not None
-            and self.receive is None
-            and self.send is None
             and message.metadata is None
             and message.trailers is None
             and message.status is None
             and not message.more
             and not message.compression
         ):
-            session = self.session
-            assert session is not None
-            if len(body) <= session.limits.max_receive_message_size:
-                self.finished = True
-                del session.rpcs[self.id]
-                self.on_reply(body)
-                return
+            receive = self.receive
+            if receive is not None:
+                # Of a stream, all but the first.
+                if (
+                    self.initial_metadata_pairs is not None
+                    and not message.credit
+                    and receive.store_plain(body)
+                ):
+                    self.on_readable()
+                    return
+            elif self.send is None:
+                session = self.session
+                assert session is not None
+                if len(body) <= session.limits.max_receive_message_size:
+                    self.finished = True
+                    del session.rpcs[self.id]
+                    self.on_reply(body)
+                    return
         self._on_message(message)
 
     def _on_message(self, message: Frame) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from protosocket_rpc.errors import AbortError, UsageError
 from protosocket_rpc.metadata import (
@@ -58,6 +58,7 @@ class _EOFType:
 
 
 EOF = _EOFType()
+NOT_HERE: Final = object()
 
 
 class ServicerContext(ServerRpc, Generic[Request, Reply]):
@@ -303,40 +304,51 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
                 self.connection.deadlines.remove(self)
 
     def on_readable(self) -> None:
-        wake(self._readers)
+        if self._readers:
+            wake(self._readers)
 
     def _ended_error(self) -> BaseException:
         """What leaves a handler that goes on after its RPC has ended."""
         return asyncio.CancelledError() if self._stopped else AbortError()
 
-    async def next_request(self, way: str) -> Any:
-        """The next request; `EOF` after the last. `way` is how it is asked for."""
-        self._read_by(way)
+    def request_here(self, way: str) -> Any:
+        """The next request if it is here; EOF after the last; NOT_HERE if it is still to come.
+
+        Args:
+            way: how it is asked for.
+        """
+        if self._reads != way:
+            self._read_by(way)
         receive = self.receive
         if receive is None:
             return EOF
-        while True:
+        try:
+            body = receive.take()
+        except MessageRefused as refused:
+            self.stop(refused.code, str(refused))
+            raise AbortError from None
+        if body is not None:
             try:
-                body = receive.take()
-            except MessageRefused as refused:
-                self.stop(refused.code, str(refused))
+                return self.handler.parse(body)
+            except Exception as error:  # what the message library raises is its own affair
+                self.fail_unparsed(error)
                 raise AbortError from None
-            if body is not None:
-                try:
-                    return self.handler.parse(body)
-                except Exception as error:  # what the message library raises is its own affair
-                    self.fail_unparsed(error)
-                    raise AbortError from None
-            if self.ended:
-                raise self._ended_error()
-            if receive.ended:
-                return EOF
+        if self.ended:
+            raise self._ended_error()
+        return EOF if receive.ended else NOT_HERE
+
+    async def next_request(self, way: str) -> Any:
+        """As `request_here`, and waits for it."""
+        while True:
+            request = self.request_here(way)
+            if request is not NOT_HERE:
+                return request
             waiter = self.connection.loop.create_future()
             self._readers.append(waiter)
             await waiter
 
     def _read_by(self, way: str) -> None:
-        if self._reads and self._reads != way:
+        if self._reads:
             raise UsageError("The iterator and read/write APIs may not be mixed on a single RPC.")
         self._reads = way
 
@@ -514,7 +526,9 @@ class _Requests(AsyncIterator[Any]):
         self._context = context
 
     async def __anext__(self) -> Any:
-        request = await self._context.next_request("async for")
+        request = self._context.request_here("async for")
+        if request is NOT_HERE:
+            request = await self._context.next_request("async for")
         if request is EOF:
             raise StopAsyncIteration
         return request

@@ -18,7 +18,14 @@ from protosocket_rpc.service.compression import CompressedBody
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.status import RESOURCE_EXHAUSTED
-from protosocket_rpc.wire.frame import MORE_FIELD, Frame, encode_body_frame, encode_body_head
+from protosocket_rpc.wire.frame import (
+    MORE_FIELD,
+    Frame,
+    encode_body_frame,
+    encode_body_head,
+    encode_item,
+    id_field,
+)
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.session import ServiceSession
@@ -47,6 +54,7 @@ class SendHalf:
     def __init__(self, session: ServiceSession, owner: ServiceRpc, credit: int) -> None:
         self._session = session
         self._owner = owner
+        self._id_field = id_field(owner.id)
         self.credit = credit
         self._body: bytes | None = None
         # Credit was taken for it: from then on it waits for its turn alone.
@@ -71,7 +79,10 @@ class SendHalf:
             self.credit -= len(body) or 1
             connection = session.sender()
             if len(body) <= session.fragment_size and connection.writable:
-                connection.write(encode_body_frame(self._owner.id, before, body, first + last))
+                if before or first or last:
+                    connection.write(encode_body_frame(self._owner.id, before, body, first + last))
+                else:
+                    connection.write(encode_item(self._id_field, body))
                 return True
             session.enlist(self)
         self._body = body
@@ -157,8 +168,9 @@ class ReceiveHalf:
         self._id = id
         self._max_size = max_size
         self._window = window
+        self._half_window = window >> 1
         self._most_unread = max(window, CREDIT_BEFORE_SETTINGS) + max_size
-        self._messages: deque[tuple[bytes, int]] = deque()
+        self._messages: deque[bytes] = deque()
         self._fragments: list[Any] | None = None  # bytes, or a bytearray of small ones
         self._size = 0
         self._compression = 0
@@ -219,13 +231,19 @@ class ReceiveHalf:
 
     def store(self, message: bytes) -> None:
         """Hold a message until `take`."""
-        size = self._size or 1
-        self._messages.append((message, size))
-        self._unread += size
-        # No sender that minds its credit gets here. For others, the connection is the limit.
-        if self._unread > self._most_unread and not self.ended:
+        self._messages.append(message)
+        # No sender that minds its credit goes beyond that. For others, the connection is the limit.
+        self._unread = unread = self._unread + (len(message) or 1)
+        if unread > self._most_unread and not self.ended:
             self._choking = True
             self._session.choke(self)
+
+    def store_plain(self, body: bytes) -> bool:
+        """As `push` and `store`, for what is a message in itself. False if it may not be one."""
+        if self._fragments is not None or len(body) > self._max_size or not self._window:
+            return False
+        self.store(body)
+        return True
 
     def take(self) -> bytes | None:
         """The next message, if one is here; its bytes become the sender's credit again.
@@ -235,13 +253,14 @@ class ReceiveHalf:
         """
         if not self._messages:
             return None
-        message, size = self._messages.popleft()
-        self._to_return += size
+        message = self._messages.popleft()
+        size = len(message) or 1
         self._unread -= size
-        if self._to_return >= self._window >> 1 and not self.ended:
-            self._session.return_credit(self._id, self._to_return)
+        self._to_return = to_return = self._to_return + size
+        if to_return >= self._half_window and not self.ended:
             self._to_return = 0
-        if self._choking and self._unread <= self._window >> 1:
+            self._session.return_credit(self._id, to_return)
+        if self._choking and self._unread <= self._half_window:
             self._choking = False
             self._session.unchoke(self)
         if isinstance(message, CompressedBody):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from protosocket_rpc.service.call import LOCALLY_CANCELLED, Call, caught
-from protosocket_rpc.service.context import EOF
+from protosocket_rpc.service.context import EOF, NOT_HERE
 from protosocket_rpc.service.flow import MessageRefused
 from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.waiters import Waiters, wake
@@ -32,7 +32,7 @@ class ReplyStream(Call):
         return owner
 
     def on_readable(self) -> None:
-        if self._readers is not None:
+        if self._readers:
             wake(self._readers)
 
     def _on_done(self) -> None:
@@ -67,26 +67,36 @@ class ReplyStream(Call):
             # The server has ended it already; its caller, who is behind, learns of this end.
             self._outcome, self._details, self._cause = code, details, cause
 
+    def next_here(self) -> Any:
+        """The next reply if it is here; EOF after the last; NOT_HERE if it is still to come.
+
+        Raises what the RPC ended with.
+        """
+        receive = self.receive
+        body = None
+        if receive is not None and not self._locally_cancelled:
+            try:
+                body = receive.take()
+            except MessageRefused as refused:
+                self._refuse(refused.code, str(refused), None)
+        if body is not None:
+            try:
+                return self._method.parse_reply(body)
+            except Exception as error:  # what the message library raises is its own affair
+                failure = parse_failure(error, "Exception deserializing response!")
+                self._refuse(*failure, caught(error))
+        if self.finished:
+            if self._outcome == OK:
+                return EOF
+            raise self.error()
+        return NOT_HERE
+
     async def next(self) -> Any:
-        """The next reply; EOF after the last. Raises what the RPC ended with."""
+        """As `next_here`, and waits for it."""
         while True:
-            receive = self.receive
-            body = None
-            if receive is not None and not self._locally_cancelled:
-                try:
-                    body = receive.take()
-                except MessageRefused as refused:
-                    self._refuse(refused.code, str(refused), None)
-            if body is not None:
-                try:
-                    return self._method.parse_reply(body)
-                except Exception as error:  # what the message library raises is its own affair
-                    failure = parse_failure(error, "Exception deserializing response!")
-                    self._refuse(*failure, caught(error))
-            if self.finished:
-                if self._outcome == OK:
-                    return EOF
-                raise self.error()
+            reply = self.next_here()
+            if reply is not NOT_HERE:
+                return reply
             if self._readers is None:
                 self._readers = []
             waiter = self._connector.loop.create_future()
@@ -114,7 +124,9 @@ class Replies(AsyncIterator[Reply]):
         self._rpc = rpc
 
     async def __anext__(self) -> Reply:
-        reply: Any = await self._rpc.next()
+        reply: Any = self._rpc.next_here()
+        if reply is NOT_HERE:
+            reply = await self._rpc.next()
         if reply is EOF:
             raise StopAsyncIteration
         message: Reply = reply

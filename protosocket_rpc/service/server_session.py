@@ -258,9 +258,13 @@ class ServerRpc(ServiceRpc):
             raise ProtocolError(f"the peer opened RPC {self.id} while it was in flight")
         if message.credit and self.send is not None:
             self.send.grant(message.credit)
-        if message.body is not None:
-            if self.receive is None or self.receive.ended:
+        body = message.body
+        receive = self.receive
+        if body is not None:
+            if receive is None or receive.ended:
                 self.reject(INTERNAL, "a request arrived after the last one that was due")
+            elif not message.more and not message.compression and receive.store_plain(body):
+                self.on_readable()
             else:
                 self._on_body(message)
 
@@ -322,7 +326,9 @@ class ServerRpc(ServiceRpc):
     def write_message(self, body: bytes) -> bool:
         """Send one message of the reply stream. False: wait for `on_sendable` first."""
         assert self.send is not None
-        first = self._take_metadata()
+        first = b""
+        if self._initial_metadata:
+            first = self._take_metadata()
         if self.compression:
             body, field = self._compress(body)
             first += field

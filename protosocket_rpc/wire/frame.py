@@ -414,6 +414,7 @@ def _too_many_fields() -> DecodeError:
 
 # -- frame -> bytes ------------------------------------------------------------------------
 
+_ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
 _BODY_OF_SIZE: Final = [bytes((0x22, size)) for size in range(128)]
 
 
@@ -425,6 +426,17 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
         after: the encoded fields behind the body.
     """
     return b"".join((encode_body_head(id, before, len(body), len(after)), body, after))
+
+
+def encode_item(id_field: bytes, body: bytes) -> bytes:
+    """As `encode_body_frame`, of an RPC whose id is encoded already, with no other fields."""
+    size = len(body)
+    length = len(id_field) + 2 + size
+    if length < 0x80:
+        return b"".join((_ONE_BYTE[length], id_field, _BODY_OF_SIZE[size], body))
+    size_field = b"\x22" + encode_varint(size)
+    length = len(id_field) + len(size_field) + size
+    return b"".join((encode_varint(length), id_field, size_field, body))
 
 
 def encode_body_head(id: int, before: bytes, size: int, after: int) -> bytes:
@@ -442,6 +454,10 @@ def encode_frame(id: int, code: int, fields: bytes) -> bytes:
     if code:
         head += b"\x10" + encode_varint(code)
     return encode_varint(len(head) + len(fields)) + head + fields
+
+
+def id_field(id: int) -> bytes:
+    return b"\x08" + encode_varint(id)
 
 
 def method_field(method: str) -> bytes:

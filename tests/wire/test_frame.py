@@ -26,6 +26,8 @@ from protosocket_rpc.wire.frame import (
     body_field,
     encode_body_frame,
     encode_frame,
+    encode_item,
+    id_field,
     method_field,
     parse_frame,
     timeout_field,
@@ -119,7 +121,7 @@ def test_what_is_written_is_what_protobuf_writes(frame_pb2: ModuleType, seed: in
 
 @pytest.mark.parametrize("before", [b"", method_field("/a.B/C")])
 @pytest.mark.parametrize("after", [b"", timeout_field(500)])
-@pytest.mark.parametrize("size", [0, 1, 127, 128, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 123, 124, 127, 128, 100_000])
 @pytest.mark.parametrize("id", [1, 127, 128, 2**64 - 1])
 def test_the_frame_with_a_body_is_what_protobuf_writes(
     frame_pb2: ModuleType, before: bytes, after: bytes, size: int, id: int
@@ -130,6 +132,8 @@ def test_the_frame_with_a_body_is_what_protobuf_writes(
     if after:
         message.timeout_us = 500
     assert encode_body_frame(id, before, b"b" * size, after) == delimited(message)
+    if not (before or after):
+        assert encode_item(id_field(id), b"b" * size) == delimited(message)
 
 
 def test_an_empty_body_is_a_body() -> None:
