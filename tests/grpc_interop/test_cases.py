@@ -1,61 +1,70 @@
-"""gRPC's base interop cases: over the compat import the same results as of grpcio."""
+"""gRPC's interop cases: in every combination they pass, with the results that grpcio has."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import uuid
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, Certificates
+from support import Certificates
 
-HERE = Path(__file__).parent
-RUN = ROOT / "tests" / "compat" / "programs" / "run.py"
+from tests.grpc_interop.calling import Client, Soak
+from tests.grpc_interop.cases import CASES, COUNTED, run
+from tests.grpc_interop.library import load
+from tests.grpc_interop.processes import results
+from tests.grpc_interop.serving import Identity, serving
 
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("generated")
-    options = (f"-I{HERE}", f"--python_out={out}", f"--grpc_python_out={out}")
-    command = [sys.executable, "-m", "grpc_tools.protoc", *options, str(HERE / "interop.proto")]
-    subprocess.run(command, check=True)
-    return out
+PATIENT = Soak(per_iteration_max_acceptable_latency_ms=20_000)
 
 
-def results(mode: str, generated: Path, *arguments: str | Path) -> dict[str, Any]:
-    path = os.pathsep.join((str(generated), str(ROOT)))
-    done = subprocess.run(
-        [sys.executable, str(RUN), mode, str(HERE / "cases.py"), *arguments],
-        env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def address_of(transport: str, directory: Path) -> str:
+    if transport == "unix":
+        return f"unix:{directory}/socket"
+    return f"memory:{uuid.uuid4().hex}" if transport == "memory" else "127.0.0.1:0"
 
 
-@pytest.fixture(scope="module")
-def expected(generated: Path) -> dict[str, Any]:
-    return results("grpcio", generated, "127.0.0.1:0")
+def test_all_cases_are_there(reference: dict[str, Any]) -> None:
+    assert len(CASES) == 14 + 4 + 2
+    assert reference.keys() == CASES.keys()
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix", "memory"])
-def test_same_as_grpcio(
-    kind: str, expected: dict[str, Any], generated: Path, socket_dir: Path
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("transport", ["tcp", "tls", "unix", "memory"])
+@pytest.mark.parametrize("library", ["native", "compat"])
+async def test_same_as_grpcio(
+    library: str,
+    transport: str,
+    case: str,
+    reference: dict[str, Any],
+    socket_dir: Path,
+    certificates: Certificates,
 ) -> None:
-    target = {"tcp": "127.0.0.1:0", "unix": f"unix:{socket_dir}/socket", "memory": "memory:cases"}
-    assert len(expected) == 14
-    assert results("import", generated, target[kind]) == expected
+    loaded, identity, credentials = load(library), None, None
+    if transport == "tls":
+        identity = Identity(certificates.server_chain, certificates.server_key)
+        credentials = loaded.grpc.ssl_channel_credentials(certificates.authority.read_bytes())
+    address = address_of(transport, socket_dir)
+    async with serving(loaded, address, identity, counted=case in COUNTED) as target:
+        observed = await run(case, Client(loaded, target, credentials, soak=PATIENT))
+    assert observed == reference[case]
 
 
-def test_same_as_grpcio_with_tls(
-    expected: dict[str, Any], generated: Path, certificates: Certificates
+@pytest.mark.parametrize(
+    ("library", "transport"),
+    [
+        *product(("native", "compat"), ("tcp", "tls", "unix")),
+        *(("grpcio", "tls"), ("grpcio", "unix")),  # the reference is over TCP
+    ],
+)
+def test_processes(
+    library: str,
+    transport: str,
+    reference: dict[str, Any],
+    stubs: Path,
+    socket_dir: Path,
+    certificates: Certificates,
 ) -> None:
-    files = (certificates.authority, certificates.server_chain, certificates.server_key)
-    for mode in ("grpcio", "import"):
-        assert results(mode, generated, "localhost:0", *files) == expected
+    files = certificates if transport == "tls" else None
+    assert results(library, stubs, address_of(transport, socket_dir), files) == reference
