@@ -14,18 +14,11 @@ from protoc_plugin.checks import check_file
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.model import File
 from protoc_plugin.options import Options, parse_options
-from protoc_plugin.python import PythonNames
-from protoc_plugin.rust import RustNames
 
 _PROTO3_OPTIONAL = 1
 _SUPPORTS_EDITIONS = 2
 _EDITION_PROTO2 = 998
 _EDITION_2024 = 1001
-
-_LANGUAGES: dict[str, Callable[[FileDescriptorProto, Index, Options], Names]] = {
-    "python": PythonNames,
-    "rust": RustNames,
-}
 
 
 def generate(
@@ -50,9 +43,10 @@ def generate(
     found = [proto for proto in protos if proto.name in wanted and proto.service]
     if not found:
         return {}
-    # Jinja is half of the start-up time: only those pay for it who render something.
+    # Jinja is a good part of the start-up time: only those pay for it who render something.
     from protoc_plugin.render import Renderer
 
+    names_of = _language(options.lang)
     renderer = Renderer(options, parameter)
     index = Index(protos)
     custom_options = CustomOptions(protos)
@@ -61,7 +55,7 @@ def generate(
     files: list[File] = []
     for proto in found:
         try:
-            names = _LANGUAGES[options.lang](proto, index, options)
+            names = names_of(proto, index, options)
         except GenerationError as error:
             raise GenerationError(f"{proto.name}: {error}") from error
         files.append(FileBuilder(proto, names, custom_options).build())
@@ -73,6 +67,17 @@ def generate(
             output[name] = text
             sources[name] = proto.name
     return output | dict(renderer.render_all(files))
+
+
+def _language(lang: str) -> Callable[[FileDescriptorProto, Index, Options], Names]:
+    """What writes the names of a language; that of the others is not imported."""
+    if lang == "rust":
+        from protoc_plugin.rust import RustNames
+
+        return RustNames
+    from protoc_plugin.python import PythonNames
+
+    return PythonNames
 
 
 def respond(data: bytes) -> bytes:
