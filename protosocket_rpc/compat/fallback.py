@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import Any
 
 from protosocket_rpc.compat.grpc_calls import GrpcMethod
@@ -75,7 +74,7 @@ class FallbackChannel(Channel):
     async def answers(self) -> bool:
         """Whether calls that are made now go over protosocket; finds out if that is not known."""
         connector = self.connector()
-        now = time.monotonic()
+        now = connector.loop.time()
         if connector.greeted:
             return True
         if self._retry_at is not None:
@@ -123,14 +122,15 @@ class _FallbackMethod:
         return self._undecided(*args, **kwargs)
 
     async def _decide(self, details: Any, request: Any) -> Any:
-        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         timeout = details.timeout
         try:
             answers = await asyncio.wait_for(self._channel.answers(), timeout)
         except asyncio.TimeoutError:
             raise AioRpcError(StatusCode.DEADLINE_EXCEEDED, details="Deadline Exceeded") from None
         if timeout is not None:
-            timeout -= time.monotonic() - started
+            timeout -= loop.time() - started
         method = self._own if answers else self._grpc
         return method(
             request,
