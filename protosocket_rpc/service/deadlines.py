@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from contextvars import Context
+from math import ceil
 from typing import Any, Final
 
 from protosocket_rpc.service.rpc import ServiceRpc
@@ -40,7 +41,7 @@ class Deadlines:
             left: seconds until then, roughly.
         """
         width = int(left * (TICKS_PER_SECOND / _BUCKETS)).bit_length()
-        tick = (int(when * TICKS_PER_SECOND) + 1) >> width << width
+        tick = ceil(when * TICKS_PER_SECOND) >> width << width
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = {}
@@ -89,7 +90,7 @@ class Deadlines:
                 while bucket:
                     rpc, when = bucket.popitem()
                     rpc.bucket = None
-                    if when * TICKS_PER_SECOND < now:
+                    if when * TICKS_PER_SECOND <= now:
                         rpc.on_deadline()
                     else:
                         self.add(rpc, when, when - time)
