@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ import pytest
 import uvloop
 from pytest_asyncio import is_async_test
 from support import Certificates, make_certificates
+
+from protosocket_rpc.testing import VirtualClock
+
+pytest_plugins = ["protosocket_rpc.testing.pytest"]
 
 _errors = pytest.StashKey[list[dict[str, Any]]]()
 
@@ -65,7 +70,11 @@ async def _strict_loop(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     # leave it beyond repair: it is for tests that do not give the loop its turn.
     marker = request.node.get_closest_marker("timeout")
     limit = float(marker.args[0] if marker else request.config.getini("timeout"))
-    timer = loop.call_later(limit / 2, expire)
+    if isinstance(loop, VirtualClock):  # an hour of it is no time at all
+        timer = threading.Timer(limit / 2, loop.call_soon_threadsafe, [expire])
+        timer.start()
+    else:
+        timer = loop.call_later(limit / 2, expire)
     yield
     timer.cancel()
     for _ in range(10):  # what is ending may end

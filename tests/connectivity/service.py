@@ -45,13 +45,19 @@ class Servicer:
             setattr(self, name, handler)
 
 
+def make_server(options: dict[str, Any] | None = None, **handlers: Callable[..., Any]) -> ps.Server:
+    """A server of these handlers, not started."""
+    server = ps.server(**(options or {}))
+    server.add(Servicer(**handlers), SERVICE)
+    return server
+
+
 @asynccontextmanager
 async def serving(
     address: str = "127.0.0.1:0", options: dict[str, Any] | None = None, **handlers: Any
 ) -> AsyncIterator[Serving]:
     """A server of these handlers, running until the block ends."""
-    server = ps.server(**(options or {}))
-    server.add(Servicer(**handlers), SERVICE)
+    server = make_server(options, **handlers)
     port = server.add_insecure_port(address)
     await server.start()
     try:

@@ -7,21 +7,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from connectivity.service import SERVICE, Servicer, Stub
+from connectivity.service import Stub, make_server
 from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.testing import pair
 
 
-def serving(**handlers: Any) -> ps.Server:
-    server = ps.server()
-    server.add(Servicer(**handlers), SERVICE)
-    return server
-
-
 async def test_all_kinds_of_calls() -> None:
-    async with pair(server=serving()) as made:
+    async with pair(server=make_server()) as made:
         stub = Stub(made.channel)
         assert await stub.unary(b"1") == b"1"
         assert [each async for each in stub.replies(b"2")] == [b"2"] * 3
@@ -30,7 +24,7 @@ async def test_all_kinds_of_calls() -> None:
 
 
 async def test_messages_larger_than_all_buffers() -> None:
-    async with pair(server=serving()) as made:
+    async with pair(server=make_server()) as made:
         body = bytes(range(256)) * 8192
         assert await Stub(made.channel).unary(body) == body
 
@@ -44,7 +38,7 @@ async def test_a_stream_that_is_not_read_stops_its_handler() -> None:
             yield bytes(10_000)
             sent += 1
 
-    async with pair(server=serving(Replies=pour)) as made:
+    async with pair(server=make_server(Replies=pour)) as made:
         call = Stub(made.channel).replies(b"")
         await wait_until(lambda: sent > 10)
         for _ in range(200):
@@ -61,22 +55,23 @@ async def test_what_is_no_servicer_is_refused() -> None:
 
 async def test_the_name_of_the_peer() -> None:
     async def say(request: bytes, context: Any) -> bytes:
-        return context.peer().encode()  # type: ignore[no-any-return]
+        peer: str = context.peer()
+        return peer.encode()
 
-    async with pair(server=serving(Unary=say)) as made:
+    async with pair(server=make_server(Unary=say)) as made:
         assert await Stub(made.channel).unary(b"") == made.target.encode()
 
 
 async def test_options_of_the_channel() -> None:
     limits = ps.RpcLimits(max_send_message_size=10)
-    async with pair(server=serving(), limits=limits) as made:
+    async with pair(server=make_server(), limits=limits) as made:
         with pytest.raises(ps.AioRpcError) as raised:
             await Stub(made.channel).unary(bytes(11))
         assert raised.value.code() is ps.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_pairs_do_not_meet() -> None:
-    async with pair(server=serving()) as one, pair(server=serving()) as other:
+    async with pair(server=make_server()) as one, pair(server=make_server()) as other:
         assert one.target != other.target
         await one.server.stop(None)
         assert await Stub(other.channel).unary(b"x") == b"x"
@@ -89,11 +84,12 @@ async def test_nothing_of_the_caller_s_context_reaches_the_handler() -> None:
         return repr(context.time_remaining()).encode()
 
     async def outer(request: bytes, context: Any) -> bytes:
-        return await Stub(inner.channel).unary(b"")  # type: ignore[no-any-return]
+        reply: bytes = await Stub(inner.channel).unary(b"")
+        return reply
 
     async with (
-        pair(server=serving(Unary=left)) as inner,
-        pair(server=serving(Unary=outer)) as made,
+        pair(server=make_server(Unary=left)) as inner,
+        pair(server=make_server(Unary=outer)) as made,
     ):
         assert await Stub(made.channel).unary(b"") == b"None"
         assert 50 < float(await Stub(made.channel).unary(b"", timeout=60)) <= 60
