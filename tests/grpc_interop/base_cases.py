@@ -35,6 +35,7 @@ def duplex_request(client: Client, sent: int, *wanted: int) -> Any:
 
 
 def size_of(reply: Any, size: int) -> int:
+    assert hasattr(reply, "payload"), reply  # such as EOF
     assert reply.payload.body == bytes(size)
     return size
 
