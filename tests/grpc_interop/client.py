@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def case_names(word: str) -> list[str]:
     return names
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = flags.parser(__doc__)
     add = parser.add_argument
     add("--server_host", default="localhost")
@@ -41,7 +42,7 @@ def parse() -> argparse.Namespace:
     for field in fields(Soak):
         kind = float if field.default is None else int
         add(f"--soak_{field.name}", type=kind, default=field.default, metavar="N")
-    words = parser.parse_args()
+    words = parser.parse_args(arguments)
     if words.server_port is None and words.server_target is None:
         parser.error("--server_port is needed")
     if words.use_test_ca and words.ca_file is None:

@@ -16,12 +16,12 @@ from support import ROOT, Certificates
 PATIENT = "--soak_per_iteration_max_acceptable_latency_ms=20000"
 
 
-def start(program: str, library: str, stubs: Path, *flags: str) -> subprocess.Popen[str]:
+def start(program: str, library: str, stubs: Path | None, *flags: str) -> subprocess.Popen[str]:
     # grpcio has warnings of its own, and writes them to stderr.
     warnings = [] if library == "grpcio" else ["-W", "error"]
-    name = f"tests.grpc_interop.{program}"
+    flags = (f"--library={library}", *flags, *([f"--stubs={stubs}"] if stubs else []))
     return subprocess.Popen(
-        [sys.executable, *warnings, "-m", name, f"--library={library}", f"--stubs={stubs}", *flags],
+        [sys.executable, *warnings, "-m", f"tests.grpc_interop.{program}", *flags],
         cwd=ROOT,
         env=os.environ | {"GRPC_VERBOSITY": "NONE", "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,

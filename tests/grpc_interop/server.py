@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.grpc_interop import flags
@@ -16,13 +17,13 @@ from tests.grpc_interop.library import load
 from tests.grpc_interop.serving import Identity, serving
 
 
-def parse() -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = flags.parser(__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--address", help="to listen at, in place of the port")
     parser.add_argument("--tls_cert_file", type=Path, metavar="PEM")
     parser.add_argument("--tls_key_file", type=Path, metavar="PEM")
-    words = parser.parse_args()
+    words = parser.parse_args(arguments)
     if words.use_tls and not (words.tls_cert_file and words.tls_key_file):
         parser.error("--use_tls needs --tls_cert_file and --tls_key_file")
     return words
