@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from interop.flavours import FLAVOURS, LARGEST, OWN, SERVICE, Calls, Flavour, ServiceCalls
-from interop.generated.exercise_pb2 import Blob, Failure, Nothing, Number
+from interop.generated.exercise_pb2 import Blob, Failure, Nothing, Number, Range
 from interop.programs import rust_server
 from support import Certificates, RawPeer, Recorder
 
@@ -30,6 +30,15 @@ async def failure(awaitable: Any) -> Exception:
 
 async def numbers(calls: Calls, count: int) -> list[int]:
     return [number async for number in calls.count(count)]
+
+
+async def hang(calls: Calls, count: int) -> list[asyncio.Future[None]]:
+    """RPCs that hang on the server by now."""
+    await calls.echo(b"")  # the connection is there
+    hanging = [asyncio.ensure_future(calls.hang()) for _ in range(count)]
+    # Begins after those, so that they have arrived when it is answered.
+    await asyncio.ensure_future(calls.echo(b""))
+    return hanging
 
 
 @each
@@ -98,9 +107,7 @@ async def test_a_stream_cut_by_the_death_of_its_server(flavour: Flavour) -> None
 @each
 async def test_a_cancelled_call_ends_on_the_server(flavour: Flavour) -> None:
     async with rust_server(flavour.program) as server, flavour.connect(server.target) as calls:
-        await calls.echo(b"")
-        hanging = [asyncio.ensure_future(calls.hang()) for _ in range(50)]
-        await calls.echo(b"")  # answered after those have arrived
+        hanging = await hang(calls, 50)
         for task in hanging:
             task.cancel()
         await asyncio.wait(hanging)
@@ -144,7 +151,7 @@ async def test_a_reply_above_the_client_s_limit_of_a_service() -> None:
         rust_server("service") as server,
         SERVICE.connect(server.target, largest=1000) as calls,
     ):
-        hanging = asyncio.ensure_future(calls.hang())
+        (hanging,) = await hang(calls, 1)
         for size in (1001, 100_000):
             error = await failure(calls.echo(b"x" * size))
             assert isinstance(error, ps.AioRpcError)
@@ -187,8 +194,7 @@ async def test_malformed_messages_from_the_server() -> None:
 @each
 async def test_malformed_bytes_end_only_their_connection(flavour: Flavour) -> None:
     async with rust_server(flavour.program) as server, flavour.connect(server.target) as calls:
-        await calls.echo(b"")
-        hanging = asyncio.ensure_future(calls.hang())
+        (hanging,) = await hang(calls, 1)
         with await RawPeer.connect(server.target) as peer:
             await peer.send(
                 b"\xce\x00\x00\x00\x03abc"
@@ -205,9 +211,7 @@ async def test_malformed_bytes_end_only_their_connection(flavour: Flavour) -> No
 @each
 async def test_reconnecting_after_the_server_was_killed(flavour: Flavour) -> None:
     async with rust_server(flavour.program) as first, flavour.connect(first.target) as calls:
-        await calls.echo(b"")
-        hanging = [asyncio.ensure_future(calls.hang()) for _ in range(100)]
-        await calls.echo(b"")
+        hanging = await hang(calls, 100)
         await first.kill()
         for task in hanging:
             error = await failure(task)
@@ -276,9 +280,19 @@ async def test_a_deadline_that_the_server_does_not_know_of() -> None:
     """The client keeps it, and the server's handler ends, too."""
     async with rust_server("service") as server, SERVICE.connect(server.target) as calls:
         stub = calls.stub  # type: ignore[attr-defined]  # it is a ServiceCalls
-        with pytest.raises(ps.AioRpcError) as raised:
-            await stub.Hang(Nothing(), timeout=0.05)
-        assert raised.value.code() is ps.StatusCode.DEADLINE_EXCEEDED
+        started = False
+
+        async def stream(timeout: float) -> None:
+            nonlocal started
+            async for _ in stub.Count(Range(count=1, then_hang=True), timeout=timeout):
+                started = True
+
+        for timeout in (0.05, 0.5, 5):  # until the handler has started within it
+            error = await failure(stream(timeout))
+            assert isinstance(error, ps.AioRpcError)
+            assert error.code() is ps.StatusCode.DEADLINE_EXCEEDED
+            if started:
+                break
         assert await calls.ended(1) == 1
 
 

@@ -1,6 +1,9 @@
-//! `PROGRAM server|client ADDRESS [--tls DIRECTORY] [--unverified] [--max-buffer BYTES] [--liar]`
+//! `PROGRAM server|client ADDRESS [--tls DIRECTORY] [--unverified] [--max-buffer BYTES]
+//! [--patience MILLISECONDS] [--liar]`
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
+
+use tokio::time::timeout;
 
 /// The arguments of a program.
 #[derive(Clone, Debug)]
@@ -13,6 +16,8 @@ pub struct Arguments {
     pub unverified: bool,
     /// The connection's buffer, which is the limit for messages.
     pub max_buffer: usize,
+    /// How long a client lets a command take. Well below the time limit of a test.
+    pub patience: Duration,
     /// Serve messages of a type that the client does not expect.
     pub liar: bool,
 }
@@ -33,6 +38,7 @@ impl Arguments {
             tls: None,
             unverified: false,
             max_buffer: 8 << 20,
+            patience: Duration::from_secs(20),
             liar: false,
         };
         while let Some(option) = word() {
@@ -43,10 +49,23 @@ impl Arguments {
                     let bytes = word().and_then(|word| word.parse().ok());
                     arguments.max_buffer = bytes.expect("bytes");
                 }
+                "--patience" => {
+                    let milliseconds = word().and_then(|word| word.parse().ok());
+                    arguments.patience = Duration::from_millis(milliseconds.expect("milliseconds"));
+                }
                 "--liar" => arguments.liar = true,
                 _ => panic!("there is no {option}"),
             }
         }
         arguments
+    }
+
+    /// The line that a command is answered by, which comes in any case.
+    pub async fn answer(&self, command: impl Future<Output = Result<String, String>>) -> String {
+        match timeout(self.patience, command).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => format!("error {error}"),
+            Err(_) => format!("error timed out after {:?}", self.patience),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What the clients do, whatever their messages are.
 
-use std::{fmt::Display, future::Future};
+use std::{fmt::Display, future::Future, pin::Pin};
 
 use futures::{
     poll,
@@ -9,7 +9,7 @@ use futures::{
 };
 use tokio::io::{stdin, AsyncBufReadExt, BufReader};
 
-use crate::Outcome;
+use crate::{arguments::Arguments, Outcome};
 
 /// What came of an RPC: something, or how it failed.
 pub type Answer<T> = Result<T, String>;
@@ -39,7 +39,7 @@ pub fn text(error: impl Display) -> String {
 ///
 /// # Errors
 /// What standard input does.
-pub async fn drive<C, F>(connect: impl Fn() -> F) -> Outcome
+pub async fn drive<C, F>(arguments: &Arguments, connect: impl Fn() -> F) -> Outcome
 where
     C: Calls,
     F: Future<Output = protosocket_rpc::Result<C>>,
@@ -48,14 +48,11 @@ where
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let words: Vec<&str> = line.split(' ').collect();
-        let answer = match connect().await {
-            Ok(calls) => perform(&calls, &words).await,
-            Err(error) => Err(text(error)),
+        let command = async {
+            let calls = connect().await.map_err(text)?;
+            perform(&calls, &words).await
         };
-        match answer {
-            Ok(answer) => println!("{answer}"),
-            Err(error) => println!("error {error}"),
-        }
+        println!("{}", arguments.answer(command).await);
     }
     Ok(())
 }
@@ -69,14 +66,12 @@ async fn perform(calls: &impl Calls, words: &[&str]) -> Answer<String> {
         "take" => take(calls, number(1)?).await,
         "watch" => watch(calls, number(1)?).await,
         "drop" => {
-            let mut call = Box::pin(calls.hang());
-            let pending = poll!(&mut call).is_pending();
-            Ok(format!("dropped {pending}"))
+            drop(hang(calls).await?);
+            Ok("dropped".to_owned())
         }
         "wait" => {
-            let mut call = Box::pin(calls.hang());
-            let pending = poll!(&mut call).is_pending();
-            println!("waiting {pending}");
+            let call = hang(calls).await?;
+            println!("waiting");
             call.await.map(|()| "answered".to_owned())
         }
         "ended" => {
@@ -86,6 +81,21 @@ async fn perform(calls: &impl Calls, words: &[&str]) -> Answer<String> {
         "refuse" => calls.refuse().await.map(|()| "not refused".to_owned()),
         _ => calls.other(words).await,
     }
+}
+
+/// A call that hangs on the server: what leaves after it by the same client was answered.
+///
+/// The crate keeps no order between a call and its cancellation, and forgets to end a call that
+/// waits to be sent when its connection is lost.
+async fn hang<C: Calls>(
+    calls: &C,
+) -> Answer<Pin<Box<impl Future<Output = Answer<()>> + use<'_, C>>>> {
+    let mut call = Box::pin(calls.hang());
+    if poll!(&mut call).is_ready() {
+        return Err("it did not hang".to_owned());
+    }
+    calls.echo(Vec::new()).await?;
+    Ok(call)
 }
 
 async fn echo(calls: &impl Calls, size: u64) -> Answer<String> {

@@ -84,5 +84,5 @@ async fn main() -> Outcome {
         return serve(&arguments, NoteService::default()).await;
     }
     let pool = pool::<NoteCodec>(&arguments);
-    drive(async || pool.get_connection().await.map(Client)).await
+    drive(&arguments, async || pool.get_connection().await.map(Client)).await
 }

@@ -96,5 +96,5 @@ async fn main() -> Outcome {
         return serve(&arguments, OwnService::default()).await;
     }
     let pool = pool::<Prost<Request, Response>>(&arguments);
-    drive(async || pool.get_connection().await.map(Client)).await
+    drive(&arguments, async || pool.get_connection().await.map(Client)).await
 }

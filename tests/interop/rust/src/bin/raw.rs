@@ -105,10 +105,12 @@ where
             // If the connection is gone, the wait below says so.
             let _ = outbound.send(message(size));
         }
-        match counted.wait_for(|bytes| *bytes == expected).await {
-            Ok(_) => println!("echoed {expected}"),
-            Err(_) => println!("error the connection is gone"),
-        }
+        let command = async {
+            let echoed = counted.wait_for(|bytes| *bytes == expected).await;
+            echoed.map_err(|_| "the connection is gone".to_owned())?;
+            Ok(format!("echoed {expected}"))
+        };
+        println!("{}", arguments.answer(command).await);
     }
     Ok(())
 }

@@ -170,7 +170,7 @@ async fn main() -> Outcome {
         return serve(&arguments, ExerciseServer::new(Service::default())).await;
     }
     let pool = pool::<FrameCodec>(&arguments);
-    drive(async || {
+    drive(&arguments, async || {
         let caller = Caller::new(pool.get_connection().await?);
         Ok(Client(ExerciseClient::new(caller.clone()), caller))
     })
