@@ -62,7 +62,7 @@ $(VENV)/.ready: pyproject.toml
 		exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -qq --editable ".[codegen,msgpack]"
+	PROTOSOCKET_ACCELERATE=0 $(BIN)/python -m pip install -qq --editable ".[codegen,msgpack]"
 	@touch $@
 
 $(VENV)/.ready-%: $(VENV)/.ready

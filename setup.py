@@ -1,8 +1,9 @@
-"""Builds the accelerator, if asked to: modules that run per message, compiled by mypyc as they are.
+"""Builds the accelerator: the modules that run per message, compiled by mypyc as they are.
 
-With PROTOSOCKET_ACCELERATE=1 and a C compiler an install from source builds it, unless it is an
-editable one. Else, or if the compiler fails, the same modules run as Python. Everything else
-about the distribution is in pyproject.toml.
+An install from source builds it where there is a C compiler; without one, or if that fails, the
+same modules run as Python. PROTOSOCKET_ACCELERATE=1 makes a failure an error, and 0 leaves the
+accelerator out. Editable installs never have it: compiled modules would hide what is edited.
+Everything else about the distribution is in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -59,15 +60,24 @@ ONLY_TRANSLATE = [
 WEAK_REFERENCES = re.compile(r'^\s*(\.tp_weaklistoffset = |\{"__weakref__", ).*\n', re.MULTILINE)
 
 
+def asked() -> bool | None:
+    """What PROTOSOCKET_ACCELERATE says; None if it says nothing."""
+    value = os.environ.get("PROTOSOCKET_ACCELERATE", "")
+    if value not in ("", "0", "1"):
+        raise SystemExit(f"PROTOSOCKET_ACCELERATE must be 0 or 1, not {value!r}")
+    return None if value == "" else value == "1"
+
+
 @functools.cache
 def wanted() -> bool:
-    """True if there is to be an accelerator: asked for, and not hopeless."""
-    asked = os.environ.get("PROTOSOCKET_ACCELERATE", "0") not in ("", "0")
-    return asked and platform.python_implementation() == "CPython" and compiles()
+    """True if the accelerator is to be built: not refused, and insisted on or not hopeless."""
+    return asked() is not False and (asked() is True or compiles())
 
 
 def compiles() -> bool:
     """True if there is a C compiler, and what it needs to compile for this Python."""
+    if platform.python_implementation() != "CPython":
+        return False
     from setuptools._distutils.ccompiler import new_compiler
     from setuptools._distutils.sysconfig import customize_compiler, get_python_inc
 
@@ -96,6 +106,10 @@ class BuildAccelerator(build_ext):
     def run(self) -> None:
         if self.editable_mode:
             return  # who edits a module wants to see the change
+        if not compiles():
+            raise SystemExit(
+                "PROTOSOCKET_ACCELERATE=1 needs CPython, its headers, and a C compiler"
+            )
         self.remove()
         inplace = self.inplace
         try:
@@ -105,6 +119,8 @@ class BuildAccelerator(build_ext):
             self.finalize_options()
             super().run()
         except (Exception, SystemExit) as error:  # SystemExit: how mypyc ends
+            if asked():
+                raise
             self.warn(f"protosocket is installed without its accelerator: {error!r}")
             self.remove()
 
@@ -125,7 +141,9 @@ class BuildAccelerator(build_ext):
         from mypyc.build import mypycify
 
         files = [f"{PACKAGE}/{name}.py" for name in MODULES]
-        extensions = mypycify([*ONLY_TRANSLATE, *files], target_dir=self.build_temp)
+        extensions = mypycify(
+            [*ONLY_TRANSLATE, *files], target_dir=self.build_temp, debug_level="0"
+        )
         for extension in extensions:
             if "-Werror" in extension.extra_compile_args:  # other compilers, other warnings
                 extension.extra_compile_args.remove("-Werror")

@@ -22,6 +22,7 @@ import uvloop
 from pytest_asyncio import is_async_test
 from support import Certificates, make_certificates
 
+from protosocket_rpc import build_info
 from protosocket_rpc.testing import VirtualClock
 
 pytest_plugins = ["protosocket_rpc.testing.pytest"]
@@ -31,6 +32,20 @@ _errors = pytest.StashKey[list[dict[str, Any]]]()
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--build", choices=["pure", "compiled"], help="what the build must be")
+
+
+def pytest_report_header() -> str:
+    return str(build_info())
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    build = "compiled" if build_info().compiled else "pure"
+    if session.config.getoption("build") not in (None, build):
+        raise pytest.UsageError(f"the build is {build}: {build_info()}")
 
 
 def pytest_collection_finish() -> None:

@@ -61,7 +61,7 @@ PEERS: list[Peer] = [
     replace(
         _PROTOSOCKET,
         name=PURE,
-        settings=(),
+        settings=(("PROTOSOCKET_ACCELERATE", "0"),),
         condition=_IS_PURE,
         otherwise="its accelerator was built although it should not be",
     ),
