@@ -57,7 +57,7 @@ def parse_address(target: str) -> Address:
     ``memory:name``, for connections within the process and without sockets.
 
     Raises:
-        ValueError: the target has none of these forms.
+        ValueError: the target has none of these forms, or names a name server to ask.
     """
     scheme, colon, rest = target.partition(":")
     if colon and scheme == "unix":
@@ -70,6 +70,11 @@ def parse_address(target: str) -> Address:
     if colon and scheme == "memory" and rest:
         return Address(memory=rest)
     authority = target
+    if colon and scheme == "dns" and rest.startswith("//") and not rest.startswith("///"):
+        raise ValueError(
+            f"target {target!r} names a name server, which cannot be chosen: 'dns:///host:port' "
+            "asks the system's"
+        )
     if colon and scheme in ("dns", "ipv4", "ipv6"):
         authority = rest.rpartition("/")[2]
         for quoted, char in (("%5B", "["), ("%5D", "]"), ("%25", "%")):  # as gRPC writes peers

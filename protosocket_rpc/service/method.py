@@ -57,7 +57,8 @@ class Method:
     def __init__(self, channel: Channel, descriptor: MethodDescriptor[Any, Any]) -> None:
         self.channel = channel
         self.path: str = descriptor.path
-        self.field: bytes = method_field(descriptor.path)
+        # No path at all would open no RPC; this one is as unknown to every server.
+        self.field: bytes = method_field(descriptor.path or "/")
         self.timeout = descriptor.timeout
         self.serialize_request: Callable[[Any], bytes] = descriptor.request.serialize
         self.parse_reply: Callable[[bytes], Any] = limited(

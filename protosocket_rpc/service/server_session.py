@@ -18,7 +18,14 @@ from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits, too_large
 from protosocket_rpc.service.rpc import ServiceRpc
 from protosocket_rpc.service.session import ServiceSession
-from protosocket_rpc.status import CANCELLED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE
+from protosocket_rpc.status import (
+    CANCELLED,
+    INTERNAL,
+    OK,
+    RESOURCE_EXHAUSTED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+)
 from protosocket_rpc.wire.frame import (
     OVERSIZED,
     Frame,
@@ -205,8 +212,15 @@ class ServerRpc(ServiceRpc):
                 return False
         body = opening.body
         if self.streams_replies:
+            peer = session.peer
+            if not opening.credit and peer is not None and peer.credit:
+                return self._refuse_kind()
             self.send = SendHalf(session, self, opening.credit or UNLIMITED)
+        elif opening.credit:
+            return self._refuse_kind()
         if self.streams_requests:
+            if body is not None:
+                return self._refuse_kind()
             self.receive = ReceiveHalf(
                 session,
                 self.id,
@@ -214,8 +228,7 @@ class ServerRpc(ServiceRpc):
                 session.limits.stream_window,
             )
         elif body is None:
-            self.reject(INTERNAL, "the method takes one request, and the call opened without one")
-            return False
+            return self._refuse_kind()
         elif (
             not opening.more
             and not opening.compression
@@ -231,6 +244,13 @@ class ServerRpc(ServiceRpc):
         if body is not None:
             self._on_body(opening)
         return not self.ended
+
+    def _refuse_kind(self) -> bool:
+        requests = "stream" if self.streams_requests else "unary"
+        replies = "stream" if self.streams_replies else "unary"
+        kind = f"{requests}-{replies}"
+        self.reject(UNIMPLEMENTED, f"the method is {kind}, and was called as another kind")
+        return False
 
     def _on_body(self, frame: Frame) -> None:
         receive = self.receive

@@ -183,6 +183,19 @@ async def two_servers_on_one_port():
         await second.stop(None)
 
 
+async def method_called_as_another_kind():
+    async with running(uu=echo) as channel:
+        reply = await outcome(channel.stream_unary("/s/uu")(iter([b"request"])))
+        return reply.decode() if isinstance(reply, bytes) else reply
+
+
+async def name_server_of_a_target():
+    try:
+        await grpc.aio.insecure_channel("dns://127.0.0.1:53/localhost:1").close()
+    except ValueError:
+        return "ValueError"
+
+
 async def deadline_of_a_call_in_a_handler():
     async def inner(request, context):
         return str(context.time_remaining() is not None).encode()

@@ -46,6 +46,15 @@ EXPECTED: dict[str, tuple[Any, Any]] = {
     "peer_of_ipv6": ("ipv6:%5B::1%5D", "ipv6:[::1]"),
     "target_without_a_port": (None, "ValueError"),
     "two_servers_on_one_port": ("shared", "RuntimeError"),
+    "name_server_of_a_target": (None, "ValueError"),
+    "method_called_as_another_kind": (
+        "request",
+        [
+            "AioRpcError",
+            "UNIMPLEMENTED",
+            "the method is unary-unary, and was called as another kind",
+        ],
+    ),
     "blocking_api": (None, "UsageError"),
 }
 

@@ -65,6 +65,8 @@ class TestAddresses:
             "::1:80",
             "unix:",
             "memory:",
+            "dns://8.8.8.8/example.org:443",
+            "dns://example.org:443",
         ],
     )
     def test_what_has_no_form_is_refused(self, target: str) -> None:

@@ -9,7 +9,7 @@ from protosocket_rpc.errors import ConnectionClosed, OutputQueueFull
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.service.client_session import ClientRpc, ClientSession
-from protosocket_rpc.service.limits import RpcLimits
+from protosocket_rpc.service.limits import UNLIMITED, RpcLimits
 from protosocket_rpc.service.server_session import ServerRpc, ServerSession
 from protosocket_rpc.service.session import ServiceSession
 from protosocket_rpc.wire.codec import FrameCodec
@@ -368,6 +368,8 @@ class Server(Side[RecordingSession]):
         """The client opens an RPC."""
         if kind[0] == "U":
             fields.setdefault("body", b"request")
+        if kind[1] == "S" and self.session.peer is not None:
+            fields.setdefault("credit", UNLIMITED)
         self.receives(F(id, method=f"/test/{kind}", **fields))
         rpc = self.session.accepted[-1]
         assert rpc.id == id

@@ -60,15 +60,26 @@ def test_a_request_stream_opens_without_a_request(kind: str) -> None:
     assert rpc.receive.ended
 
 
-@pytest.mark.parametrize("kind", ["UU", "US"])
-def test_one_request_is_needed(kind: str) -> None:
-    server = Server(LIMITS)
-    server.receives(F(1, method=f"/test/{kind}"))
-    frame, *rest = server.sent()
-    assert frame.status is not None
-    assert frame.status[0] == 13
-    assert rest == ([F(1, END)] if kind == "US" else [])
-    assert not server.session.rpcs
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("taken_for", KINDS)
+@pytest.mark.parametrize("settings", [None, peer_settings()], ids=["ids and codes", "settings"])
+def test_the_opening_frame_is_of_the_methods_kind(
+    kind: str, taken_for: str, settings: Settings | None
+) -> None:
+    server = Server(LIMITS, settings)
+    body = b"x" if taken_for[0] == "U" else None
+    # Only a client that has announced credit has to give it.
+    credit = 10 if taken_for[1] == "S" and settings is not None else 0
+    same = kind == taken_for if settings is not None else kind[0] == taken_for[0]
+    server.receives(F(1, method=f"/test/{kind}", body=body, credit=credit))
+    assert bool(server.session.rpcs) is same
+    if same:
+        assert server.sent() == []
+    else:
+        frame, *rest = server.sent()
+        assert frame.status is not None
+        assert frame.status[0] == 12
+        assert rest == ([F(1, END)] if kind[1] == "S" else [])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -230,7 +230,7 @@ def test_the_server(kind: str, state: str, event: str, action: str, then: str) -
             server.accepts("UU", id=9)
             server.session.go_away("restarting")
             server.sent()
-        server.receives(F(1, method=f"/test/{kind}", **OPENINGS[event]))
+        server.receives(F(1, method=f"/test/{kind}", **OPENINGS[event], **opening))
         accepted = [each for each in server.session.accepted if each.id == 1]
         rpc = accepted[0] if accepted else None
     elif state == "*none*":
