@@ -219,8 +219,8 @@ class MemoryTransport(asyncio.Transport):
         waiting = self.get_write_buffer_size()
         if self._writing_paused and waiting <= self._low:
             self._writing_paused = False
-            self._call(self._protocol.resume_writing)
-        if self._closing and not waiting:
+            self._call(self._protocol.resume_writing)  # which may end it
+        if self._closing and not waiting and not self._ended:
             self._end(None)
 
     # -- reading ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import contextvars
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class End(asyncio.Protocol):
         self.stays = False
         self.pauses = False
         self.on_data: Callable[[], object] | None = None
+        self.on_room: Callable[[], object] | None = None
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -55,6 +57,8 @@ class End(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.events.append("resume")
+        if self.on_room is not None:
+            self.on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.events.append("lost")
@@ -71,12 +75,10 @@ class Ends:
         self.server = server
 
 
-@pytest.fixture(params=["unix", "memory"])
-async def ends(request: pytest.FixtureRequest, socket_dir: Path) -> AsyncIterator[Ends]:
-    """Two ends of a connection: of a real one, and of one in memory."""
+@asynccontextmanager
+async def joined(target: str) -> AsyncIterator[Ends]:
     loop = asyncio.get_running_loop()
     client, server = End(), End()
-    target = "memory:test" if request.param == "memory" else f"unix:{socket_dir / 'socket'}"
     binding = bind(target)
     if binding.memory is not None:
         binding.memory.listen(loop, lambda: server)
@@ -92,6 +94,14 @@ async def ends(request: pytest.FixtureRequest, socket_dir: Path) -> AsyncIterato
     await wait_until(lambda: client.lost and server.lost)
     listener.close()
     await listener.wait_closed()
+
+
+@pytest.fixture(params=["unix", "memory"])
+async def ends(request: pytest.FixtureRequest, socket_dir: Path) -> AsyncIterator[Ends]:
+    """Two ends of a connection: of a real one, and of one in memory."""
+    target = "memory:test" if request.param == "memory" else f"unix:{socket_dir / 'socket'}"
+    async with joined(target) as made:
+        yield made
 
 
 class TestWriting:
@@ -267,6 +277,19 @@ class TestEnds:
         await wait_until(lambda: ends.server.lost and ends.client.lost)
         assert isinstance(ends.server.error, KeyError)
         assert isinstance(loop_errors.pop()["exception"], KeyError)
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_ending_when_there_is_room(how: str) -> None:
+    """In memory only: what asyncio's sockets report then is another matter."""
+    async with joined("memory:room") as ends:
+        client, server = ends.client, ends.server
+        client.on_room = getattr(client.transport, how)
+        server.transport.pause_reading()
+        client.transport.write(bytes(4 * MIB))
+        server.transport.resume_reading()
+        await wait_until(lambda: client.lost and server.lost)
+        assert client.events == ["made", "pause", "resume", "lost"]
 
 
 async def test_who_pauses_before_it_reads_is_paused() -> None:
