@@ -43,12 +43,17 @@ class LinkedPair(Pair):
 
 
 @asynccontextmanager
-async def _serving(servicers: tuple[object, ...], server: Server | None) -> AsyncIterator[Any]:
+async def _serving(
+    servicers: tuple[object, ...], server: Server | None, address: str | None
+) -> AsyncIterator[tuple[Server, str]]:
     made = make_server() if server is None else server
     for servicer in servicers:
         made.add(servicer)
-    target = f"memory:pair-{next(_numbers)}"
-    made.add_insecure_port(target)
+    target = address or f"memory:pair-{next(_numbers)}"
+    port = made.add_insecure_port(target)
+    if port:
+        host, _, _ = target.rpartition(":")
+        target = f"{host}:{port}"
     await made.start()
     try:
         yield made, target
@@ -58,17 +63,19 @@ async def _serving(servicers: tuple[object, ...], server: Server | None) -> Asyn
 
 @asynccontextmanager
 async def pair(
-    *servicers: object, server: Server | None = None, **options: Any
+    *servicers: object, server: Server | None = None, address: str | None = None, **options: Any
 ) -> AsyncIterator[Pair]:
     """Serve in memory, with a channel to call it. All that lies between is as over a socket.
 
     Args:
         servicers: of classes that are derived from generated servicers.
         server: made with options of its own, and not started; None for a new one.
+        address: where to serve, as for `Server.add_insecure_port`, such as ``127.0.0.1:0``; None
+            for in memory.
         options: of the channel, as for `insecure_channel`.
     """
     async with (
-        _serving(servicers, server) as (made, target),
+        _serving(servicers, server, address) as (made, target),
         insecure_channel(target, **options) as channel,
     ):
         yield Pair(channel, made, target)
@@ -76,11 +83,11 @@ async def pair(
 
 @asynccontextmanager
 async def linked_pair(
-    *servicers: object, server: Server | None = None, **options: Any
+    *servicers: object, server: Server | None = None, address: str | None = None, **options: Any
 ) -> AsyncIterator[LinkedPair]:
-    """As `pair`, with a link in between that can be made to fail."""
+    """As `pair`, with a link in between that can be made to fail, which is in memory."""
     async with (
-        _serving(servicers, server) as (made, target),
+        _serving(servicers, server, address) as (made, target),
         Link(target) as link,
         insecure_channel(link.target, **options) as channel,
     ):

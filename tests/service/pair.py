@@ -1,4 +1,4 @@
-"""A server of a test's handlers, and a stub that calls them over a real socket."""
+"""A server of a test's handlers and a stub that calls them, in memory if nothing else is said."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from connectivity.service import Stub, serving
+from connectivity.service import Stub, make_server
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import Pair, pair
 
+TCP = "127.0.0.1:0"
 KINDS = ("unary", "replies", "requests", "both")
 
 
-class Pair(Stub):
+class Calls(Stub):
     """The four methods on a channel, with the channel and the server at hand."""
 
-    def __init__(self, channel: ps.Channel, server: ps.Server, target: str) -> None:
-        super().__init__(channel)
-        self.channel = channel
-        self.server = server
-        self.target = target
+    def __init__(self, made: Pair) -> None:
+        super().__init__(made.channel)
+        self.channel = made.channel
+        self.server = made.server
+        self.target = made.target
 
     def start(self, kind: str, **options: Any) -> Any:
         """A call of any kind, with one request (which completes a stream of them)."""
@@ -32,14 +34,16 @@ class Pair(Stub):
 
 @asynccontextmanager
 async def paired(
-    *, server: dict[str, Any] | None = None, channel: dict[str, Any] | None = None, **handlers: Any
-) -> AsyncIterator[Pair]:
+    address: str | None = None,
+    *,
+    server: dict[str, Any] | None = None,
+    channel: dict[str, Any] | None = None,
+    **handlers: Any,
+) -> AsyncIterator[Calls]:
     """Both sides, until the block ends. `server`, `channel`: arguments of their makers."""
-    async with (
-        serving(options=server, **handlers) as running,
-        ps.insecure_channel(running.target, **(channel or {})) as made,
-    ):
-        yield Pair(made, running.server, running.target)
+    made_server = make_server(server, **handlers)
+    async with pair(server=made_server, address=address, **(channel or {})) as made:
+        yield Calls(made)
 
 
 async def result(call: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from connectivity.peers import listening
-from service.pair import KINDS, failure, paired
+from service.pair import KINDS, TCP, failure, paired
 from service.raw_peer import RawPeer
 from service.sansio import CANCEL, END, SETTINGS, F
 from support import wait_until
@@ -37,7 +37,7 @@ class Beside:
         self.going = True
 
     async def __aenter__(self) -> None:
-        self.pair = await self.stack.enter_async_context(paired(server={"limits": LIMITS}))
+        self.pair = await self.stack.enter_async_context(paired(TCP, server={"limits": LIMITS}))
         self.port = int(self.pair.target.rpartition(":")[2])
         self.conversation = asyncio.ensure_future(self.converse(self.pair.both()))
         await wait_until(lambda: self.count)
@@ -384,7 +384,7 @@ async def test_a_peer_that_never_reads(caplog: pytest.LogCaptureFixture) -> None
             yield bytes(10_000)
             yielded += 10_000
 
-    async with paired(Replies=endless) as pair:
+    async with paired(TCP, Replies=endless) as pair:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", int(pair.target.rpartition(":")[2]), limit=1
         )

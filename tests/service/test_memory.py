@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service.pair import KINDS, Pair, paired, result
+from service.pair import KINDS, TCP, Calls, paired, result
 from support import wait_until
 
 import protosocket_rpc as ps
@@ -92,7 +92,7 @@ async def requests_that_raise() -> AsyncIterator[bytes]:
     raise ValueError("of the iterator")
 
 
-async def use(pair: Pair, kind: str, outcome: str) -> None:
+async def use(pair: Calls, kind: str, outcome: str) -> None:
     request = outcome.encode()
     options = {"timeout": {"deadline": 0.004, "expired": -1.0}.get(outcome)}
     streams = kind in ("requests", "both")
@@ -113,7 +113,7 @@ async def use(pair: Pair, kind: str, outcome: str) -> None:
         await result(call)
 
 
-async def settled(pair: Pair) -> None:
+async def settled(pair: Calls) -> None:
     """Wait until both sides are done with what was cancelled, and with what it left to do."""
     await wait_until(lambda: not pair.server._running.tasks)  # type: ignore[union-attr]  # it runs
     assert await pair.unary(b"ok") == b"ok"
@@ -133,7 +133,7 @@ def cases() -> list[tuple[str, str]]:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(("kind", "outcome"), cases())
 async def test_no_cycles(kind: str, outcome: str) -> None:
-    async with paired(**HANDLERS) as pair:
+    async with paired(TCP, **HANDLERS) as pair:
         for _ in range(3):
             await use(pair, kind, outcome)
         await settled(pair)
@@ -152,7 +152,7 @@ async def test_no_cycles(kind: str, outcome: str) -> None:
 @pytest.mark.parametrize("size", [100_000, 1_000_000])
 async def test_no_cycles_of_large_messages(size: int) -> None:
     body = bytes(size)
-    async with paired() as pair:
+    async with paired(TCP) as pair:
         await pair.unary(body)
         gc.collect()
         gc.disable()
@@ -173,7 +173,7 @@ async def test_no_cycles_of_large_messages(size: int) -> None:
 @pytest.mark.parametrize(("kind", "outcome"), cases())
 async def test_memory_is_flat(kind: str, outcome: str) -> None:
     count = 30 if outcome == "deadline" else 100
-    async with paired(**HANDLERS) as pair:
+    async with paired(TCP, **HANDLERS) as pair:
         for _ in range(count):
             await use(pair, kind, outcome)
         await settled(pair)
@@ -205,10 +205,10 @@ async def test_memory_of_many(outcome: str) -> None:
     ``MEMORY_RPCS=100000 pytest -s tests/service/test_memory.py -k many`` is the long way.
     """
 
-    async def batch(pair: Pair) -> None:
+    async def batch(pair: Calls) -> None:
         await asyncio.gather(*[use(pair, KINDS[number % 4], outcome) for number in range(100)])
 
-    async with paired(**HANDLERS) as pair:
+    async with paired(TCP, **HANDLERS) as pair:
         gc.collect()
         gc.disable()  # before the first: collecting empties the interpreter's free lists
         try:
@@ -231,7 +231,7 @@ async def test_memory_of_many(outcome: str) -> None:
 
 @pytest.mark.usefixtures("quiet")
 async def test_a_lost_connection_leaves_nothing() -> None:
-    async with paired(**HANDLERS) as pair:
+    async with paired(TCP, **HANDLERS) as pair:
         for attempt in range(3):
             if attempt == 1:
                 gc.collect()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from connectivity.peers import listening
-from service.pair import paired, result
+from service.pair import TCP, paired, result
 from service.raw_peer import RawPeer
 from service.sansio import F
 from support import wait_until
@@ -130,7 +130,7 @@ async def test_64_mib_do_not_hold_up_small_calls(direction: str) -> None:
             arrived.append(size)
         return request[:10]
 
-    async with paired(server=limits, channel=limits, Unary=handler) as pair:
+    async with paired(TCP, server=limits, channel=limits, Unary=handler) as pair:
         await pair.unary(b"settings")
         large = pair.unary(b"large" if direction == "reply" else bytes(size))
         small = 0
@@ -146,7 +146,7 @@ async def test_64_mib_do_not_hold_up_small_calls(direction: str) -> None:
 
 async def test_bytes_of_a_large_reply_between_small_ones() -> None:
     """As the client's socket sees it: frames of a large reply, and small ones among them."""
-    async with paired() as pair:
+    async with paired(TCP) as pair:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)  # not all at once
         client.connect(("127.0.0.1", int(pair.target.rpartition(":")[2])))
@@ -181,7 +181,7 @@ async def test_large_calls_share_the_connection(monkeypatch: pytest.MonkeyPatch)
     limits = {"limits": ps.RpcLimits(max_receive_message_size=size)}
     progress: dict[int, int] = {1: 0, 2: 0}
 
-    async with paired(server=limits, channel=limits) as pair:
+    async with paired(TCP, server=limits, channel=limits) as pair:
         await pair.unary(b"settings")
         session = pair.channel.connector().session
         assert session is not None
