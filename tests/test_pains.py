@@ -48,6 +48,10 @@ PAINS = {
         "api/test_interceptors.py::test_failure_of_every_kind_is_seen",
         "api/test_interceptors.py::test_server_sees_the_status_that_an_exception_becomes",
     ],
+    "it is slow, and slower the more methods there are": [
+        "test_benchmarks.py::test_a_run_measures_real_peers",
+        "service/test_dispatch.py::test_dispatch_does_not_slow_down_with_the_number_of_methods",
+    ],
     "no load balancing in Kubernetes": [
         "connectivity/test_connecting.py::test_calls_take_turns",
         "connectivity/test_connecting.py::test_a_name_with_several_addresses_is_balanced",
@@ -65,6 +69,8 @@ PAINS = {
         "connectivity/test_errors.py::test_every_error_is_picklable",
     ],
     "lines on stderr that nobody asked for": [
+        "test_output.py::test_nothing_is_written_that_nobody_asked_for",
+        "test_output.py::test_loggers_are_those_of_the_standard_library",
         "connectivity/test_loops.py::test_forked_children_have_connections_of_their_own",
     ],
     "shutdown loses calls and leaves handlers behind": [
@@ -76,6 +82,12 @@ PAINS = {
         "test_codegen_install.py::test_from_a_wheel",
         "test_codegen_install.py::test_from_a_clone",
     ],
+    "versions of protobuf conflict": [
+        "test_protobuf_versions.py::test_the_runtime_has_no_generated_message_code",
+        "test_protobuf_versions.py::test_the_runtime_takes_little_of_protobuf",
+        "test_protobuf_versions.py::test_generated_service_code_has_no_version_check",
+        "test_protobuf_versions.py::test_calls_without_protobuf",
+    ],
     "a size limit breaks more than one call, and does not say whose it is": [
         "service/test_calls.py::test_a_request_above_the_servers_limit",
         "service/test_calls.py::test_a_reply_above_the_clients_limit",
@@ -85,6 +97,13 @@ PAINS = {
         "service/test_streams.py::test_64_mib_do_not_hold_up_small_calls",
         "service/test_calls.py::test_a_thousand_streams_at_a_time",
         "connectivity/test_connecting.py::test_connections_per_address",
+    ],
+    "there is no test kit": [
+        "kit/test_pair.py::test_a_stream_that_is_not_read_stops_its_handler",
+        "kit/test_faults.py::test_cut_in_the_middle_of_a_frame",
+        "kit/test_faults.py::test_keepalive_finds_a_network_that_is_down",
+        "kit/test_virtual_time.py::test_deadlines",
+        "kit/test_docs.py::test_everything_public_is_on_the_page",
     ],
     "neither deadline nor cancellation reaches the next hop": [
         "connectivity/test_propagation.py::test_the_deadline_ends_every_hop",

@@ -14,6 +14,7 @@ The standard messages for it (``BadRequest``, ``RetryInfo``, ``ErrorInfo``, ...)
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from protosocket_rpc.metadata import MetadataLike
@@ -99,7 +100,7 @@ def _unpacked(packed: Any) -> Message:
     from google.protobuf import descriptor_pool, message_factory
 
     with contextlib.suppress(ImportError):  # the extra `status` is not installed
-        pass
+        importlib.import_module("google.rpc.error_details_pb2")  # which makes them known
     name = packed.type_url.rpartition("/")[2]
     try:
         descriptor = descriptor_pool.Default().FindMessageTypeByName(name)

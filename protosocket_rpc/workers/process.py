@@ -57,7 +57,7 @@ class WorkerProcess:
         with its:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+                *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]  # no stub
                 "-m",
                 "protosocket_rpc.workers.worker",
                 str(its.fileno()),

@@ -25,6 +25,7 @@ from protosocket_rpc.service.compression import (
 from protosocket_rpc.service.limits import RpcLimits
 
 ALGORITHMS = [ps.Compression.Gzip, ps.Compression.Deflate, ps.Compression.Zstd]
+zstd: Any = module._find_zstd()
 TEXT = b"the same again and again " * 4000
 
 
@@ -106,6 +107,23 @@ def test_bomb_is_stopped_while_it_is_being_decompressed(algorithm: int) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * 1024 * 1024
+
+
+def test_zstd_is_refused_by_the_size_that_it_says_it_has() -> None:
+    """Before its window is allocated, which may be as large."""
+    options = {zstd.CompressionParameter.window_log: 24}
+    body = zstd.compress(bytes(32 * 1024 * 1024), options=options)
+    with pytest.raises(DecompressedTooLarge):
+        decompress(3, body, 1024 * 1024)
+
+
+def test_zstd_may_not_ask_for_any_amount_of_memory() -> None:
+    options = {zstd.CompressionParameter.window_log: 27}
+    compressor = zstd.ZstdCompressor(options=options)
+    body = compressor.compress(b"x") + compressor.flush()  # of a size that it does not say
+    with pytest.raises(DecompressionError):
+        decompress(3, body, 1024 * 1024)
+    assert decompress(3, body, 128 * 1024 * 1024) == b"x"
 
 
 def test_unknown_algorithm_is_unsupported() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -66,6 +68,18 @@ def test_every_standard_detail_is_packed_and_unpacked(name: str) -> None:
     error = ps.AioRpcError(status.code, status_details=status.rich_details)
     (detail,) = ps.status_details(error)
     assert type(detail) is type(message)
+
+
+def test_standard_details_need_no_import_of_their_module() -> None:
+    """What a client gets that has not heard of them otherwise."""
+    status = ps.rich_status(ps.StatusCode.INTERNAL, "", BAD_REQUEST)
+    program = (
+        "import protosocket_rpc as ps; "
+        f"error = ps.AioRpcError(ps.StatusCode.INTERNAL, status_details={status.rich_details!r}); "
+        "print(ps.status_details(error)[0].field_violations[0].field)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("date\n", "")
 
 
 def test_detail_of_an_unknown_type_stays_packed() -> None:

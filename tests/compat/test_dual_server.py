@@ -195,12 +195,12 @@ async def test_plain_functions_run_in_threads(written_for: str) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     class Plain(Servicer):
-        def Unary(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]
+        def Unary(self, request: bytes, context: Any) -> bytes:  # type: ignore[override]  # plain
             context.set_trailing_metadata((("key", "value"),))
             context.abort(self.grpc.StatusCode.ABORTED, "by a thread")
             raise AssertionError("not to be reached")
 
-        def Replies(self, request: bytes, context: Any) -> Any:  # type: ignore[override]
+        def Replies(self, request: bytes, context: Any) -> Any:  # type: ignore[override]  # plain
             yield request
 
     library = real if written_for == "grpcio" else compat

@@ -48,7 +48,7 @@ def test_names_of_the_blocking_api_are_there_to_derive_from() -> None:
 
 @pytest.mark.parametrize("module", [real, grpc], ids=["grpcio", "compat"])
 def test_blocking_interceptors_are_refused(module: Any) -> None:
-    class Blocking(module.ServerInterceptor, module.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    class Blocking(module.ServerInterceptor, module.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # Any
         def intercept_service(self, continuation: Any, details: Any) -> Any: ...
 
         def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any: ...

@@ -156,6 +156,17 @@ async def test_reconnects_after_a_loss() -> None:
             await lost
 
 
+async def test_a_connection_that_was_in_use_is_made_again_before_it_is_needed() -> None:
+    async with listening() as peers, ps.insecure_channel(peers.target) as channel:
+        call = Stub(channel).unary(b"x")
+        peer = await peers.accept()
+        peer.settings()
+        peer.reply((await peer.next()).id, b"x")
+        await call
+        peer.reset()
+        await peers.accept()
+
+
 async def test_a_unix_socket_that_is_not_there(socket_dir: Path) -> None:
     async with ps.insecure_channel(f"unix:{socket_dir / 'nobody'}") as channel:
         error = await failure(Stub(channel).unary(b""))

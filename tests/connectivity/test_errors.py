@@ -79,7 +79,7 @@ async def test_elapsed_is_a_range_for_a_call_that_needed_no_clock() -> None:
         call = stub.unary(b"")
         made = loop.time()
         await call.code()
-        while session.time_of(call.id, loop.time())[1] == loop.time():  # noqa: ASYNC110
+        while session.time_of(call.id, loop.time())[1] == loop.time():  # noqa: ASYNC110  # a clock has no event
             await asyncio.sleep(0.001)  # until the next visit to the connection
         earliest, latest = session.time_of(call.id, loop.time())
         assert earliest <= made

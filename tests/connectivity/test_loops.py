@@ -316,7 +316,7 @@ async def test_subprocesses_in_a_handler() -> None:
 async def test_blocking_subprocesses_in_a_handler() -> None:
     async def handler(request: bytes, context: Any) -> bytes:
         command = [sys.executable, "-c", "print('from afar')"]
-        return subprocess.run(command, capture_output=True, check=True).stdout  # noqa: ASYNC221
+        return subprocess.run(command, capture_output=True, check=True).stdout  # noqa: ASYNC221  # the point
 
     async with serving(Unary=handler) as server, ps.insecure_channel(server.target) as channel:
         assert await Stub(channel).unary(b"") == b"from afar\n"

@@ -290,6 +290,21 @@ async def test_detached_calls_inherit_nothing() -> None:
     assert remaining == [None, None]
 
 
+async def test_calls_behind_a_detached_block_inherit_again() -> None:
+    async def inner(request: bytes, context: Any) -> bytes:
+        return str(context.time_remaining() is None).encode()
+
+    async with hop(Unary=inner) as back:
+
+        async def outer(request: bytes, context: Any) -> bytes:
+            with ps.detached():
+                first = await back.stub.unary(b"")
+            return first + b" " + await back.stub.unary(b"")
+
+        async with hop(Unary=outer) as front:
+            assert await front.stub.unary(b"", timeout=TIMEOUT) == b"True False"
+
+
 @pytest.mark.parametrize("way", ["plain function", "to_thread"])
 async def test_calls_of_threads_share_the_fate_of_the_rpc(way: str) -> None:
     """With an event loop of their own, as a plain function has to have to make calls."""
@@ -306,7 +321,8 @@ async def test_calls_of_threads_share_the_fate_of_the_rpc(way: str) -> None:
         def plain(request: bytes, context: Any) -> bytes:
             result: Any = b""
             try:
-                result = asyncio.run(call())
+                # Debugging, a loop refuses what is not safe from another thread.
+                result = asyncio.run(call(), debug=True)
             except BaseException as error:
                 result = error
             here.call_soon_threadsafe(outcome.set_result, result)

@@ -588,16 +588,17 @@ async def test_a_reply_that_does_not_parse(kind: str) -> None:
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("end", ["reply", "abort", "cancel", "deadline"])
 async def test_a_request_generator_ends_with_its_call(kind: str, end: str) -> None:
-    closed: list[str] = []
+    closed: list[bool] = []
     going = asyncio.Event()
 
     async def generate() -> AsyncIterator[bytes]:
+        task = asyncio.current_task()
         try:
             while True:
                 yield bytes(50_000)  # soon waits for credit, in the yield
         finally:
             await asyncio.sleep(0)
-            closed.append("closed")
+            closed.append(asyncio.current_task() is task)
 
     async def reply(requests: Any, context: Any) -> bytes:
         going.set()
@@ -617,6 +618,7 @@ async def test_a_request_generator_ends_with_its_call(kind: str, end: str) -> No
             call.cancel()
         await call.code()
         await wait_until(lambda: closed)
+        assert closed == [True]  # where it ran, with its context: not by the collector
 
 
 async def test_a_request_iterator_waiting_for_itself_is_left_when_the_call_ends() -> None:

@@ -33,7 +33,7 @@ def changed(source: str) -> str:
 
 
 class _Changing(SourceFileLoader):
-    def source_to_code(self, data: Any, path: Any, **options: Any) -> Any:  # type: ignore[override]
+    def source_to_code(self, data: Any, path: Any, **options: Any) -> Any:  # type: ignore[override]  # its stub knows no options
         return super().source_to_code(changed(data.decode()).encode(), path, **options)
 
     def get_code(self, fullname: str) -> Any:  # not of a cache, whose imports are the others
