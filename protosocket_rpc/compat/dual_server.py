@@ -9,7 +9,8 @@
     server.add(Greeter())                              # of protosocket's own generated code
     await server.serve_forever()
 
-All of it inside of the event loop, where grpcio wants its server to be made.
+All of it inside of the event loop that is to serve: grpcio binds its server to the one in which it
+was made.
 Servicers written for ``grpc.aio``, for its names here (`compat.grpc`) and for this package are
 served alike, by the same objects. Needs grpcio: the extra ``grpc``.
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from protosocket_rpc.compat.grpc_context import for_grpcio, from_grpcio
+from protosocket_rpc.compat.grpcio import check_loop
 from protosocket_rpc.service.descriptor import ServiceDescriptor
 from protosocket_rpc.service.handlers import service_handlers
 from protosocket_rpc.service.rpc_handlers import (
@@ -92,7 +94,12 @@ class DualServer:
             server.add_registered_method_handlers(service_name, adapted)
 
     async def start(self) -> None:
-        """Begin to serve. Returns when every port of both listens."""
+        """Begin to serve. Returns when every port of both listens.
+
+        Raises:
+            UsageError: the ``grpc.aio`` server was made in another event loop.
+        """
+        check_loop(self.grpc, "make both servers inside of the coroutine that starts them")
         await self.protosocket.start()
         try:
             await self.grpc.start()

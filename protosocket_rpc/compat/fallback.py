@@ -2,7 +2,7 @@
 
 ::
 
-    channel = FallbackChannel("greeter:50052", grpc.aio.insecure_channel("greeter:50051"))
+    channel = FallbackChannel("greeter:50052", lambda: grpc.aio.insecure_channel("greeter:50051"))
     stub = GreeterStub(channel)
 
 A call goes over protosocket if a server of it answers, and over gRPC if none does. That is found
@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from protosocket_rpc.compat.grpc_calls import GrpcMethod
+from protosocket_rpc.compat.grpcio import check_loop
 from protosocket_rpc.errors import AioRpcError
+from protosocket_rpc.per_loop import PerLoop
 from protosocket_rpc.service.channel import Channel
 from protosocket_rpc.service.client_interceptors import InterceptedMethod
 from protosocket_rpc.service.connectivity import ChannelConnectivity
@@ -35,25 +38,30 @@ class FallbackChannel(Channel):
 
     `get_state`, `wait_for_state_change` and `channel_ready` speak of protosocket alone.
 
+    With a function that makes the gRPC channels it is used as `Channel` is: made with no event
+    loop, and used by several.
+
     Attributes:
-        grpc: the channel that it falls back to.
+        grpc: the channel that it falls back to, or what makes it.
     """
 
     def __init__(
         self,
         target: str,
-        grpc: Any,
+        grpc: Any | Callable[[], Any],
         *,
         connect_timeout: float = 1.0,
         retry_after: float = 60.0,
         **options: Any,
     ) -> None:
-        """Bound to the event loop in which the ``grpc.aio`` channel was made, as that is.
+        """Neither way is connected until a call needs it.
 
         Args:
             target: where protosocket is served: ``host:port``, ``unix:path``, ...
-            grpc: made by the real ``grpc.aio.insecure_channel()`` or ``secure_channel()``. Is
-                closed with this channel.
+            grpc: a function that makes a channel by the real ``grpc.aio.insecure_channel()`` or
+                ``secure_channel()``: called once in each event loop that needs one. Or one such
+                channel; only the event loop in which it was made can use this one then.
+                Closed with this channel.
             connect_timeout: seconds that the first call waits for protosocket to answer.
             retry_after: seconds for which a target that did not answer is left alone.
             **options: of `Channel`: credentials, limits, ...; the interceptors see the calls of
@@ -61,6 +69,7 @@ class FallbackChannel(Channel):
         """
         super().__init__(target, **options)
         self.grpc = grpc
+        self._grpc_channels = PerLoop("Channel", self._make_grpc)
         self._connect_timeout = connect_timeout
         self._retry_after = retry_after
         # Until when calls wait to see whether it answers; None while none does.
@@ -70,6 +79,19 @@ class FallbackChannel(Channel):
 
     def _plain_method(self, descriptor: MethodDescriptor[Any, Any]) -> Any:
         return _FallbackMethod(self, super()._plain_method(descriptor), descriptor)
+
+    def _make_grpc(self, loop: asyncio.AbstractEventLoop) -> _GrpcChannel:
+        return _GrpcChannel(loop, self.grpc() if callable(self.grpc) else self.grpc)
+
+    def grpc_channel(self) -> Any:
+        """The gRPC channel of the running event loop.
+
+        Raises:
+            UsageError: there is one alone, of another event loop; or this channel is closed.
+        """
+        if not callable(self.grpc):
+            check_loop(self.grpc, "give the FallbackChannel a function that makes one")
+        return self._grpc_channels.get().channel
 
     async def answers(self) -> bool:
         """Whether calls that are made now go over protosocket; finds out if that is not known."""
@@ -93,7 +115,27 @@ class FallbackChannel(Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Close both. Calls in flight may end for `grace` seconds, then are cancelled."""
-        await asyncio.gather(super().close(grace), self.grpc.close(grace))
+        if not callable(self.grpc) and not self._grpc_channels.closed:
+            self._grpc_channels.get()  # to be closed, even if it was never used
+        await asyncio.gather(super().close(grace), self._grpc_channels.close(grace))
+
+
+class _GrpcChannel:
+    """A ``grpc.aio`` channel, and the event loop that it belongs to."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, channel: Any) -> None:
+        self.loop = loop
+        self.channel = channel
+        self._closing: asyncio.Task[None] | None = None
+
+    async def close(self, grace: float | None) -> None:
+        await self.channel.close(grace)
+
+    def shut_down(self) -> None:
+        self._closing = self.loop.create_task(self.channel.close(None))
+
+    def leave_to_parent(self) -> None:
+        """Nothing: gRPC has hooks of its own for forks."""
 
 
 async def _greeting(connector: Connector) -> None:
@@ -111,7 +153,7 @@ class _FallbackMethod:
     ) -> None:
         self._channel = channel
         self._own = own
-        self._grpc = GrpcMethod(channel.grpc, descriptor)
+        self._descriptor = descriptor
         # What holds the caller's place until it is known.
         self._undecided = InterceptedMethod(descriptor, self._decide)
 
@@ -131,7 +173,9 @@ class _FallbackMethod:
             raise AioRpcError(StatusCode.DEADLINE_EXCEEDED, details="Deadline Exceeded") from None
         if timeout is not None:
             timeout -= loop.time() - started
-        method = self._own if answers else self._grpc
+        method = self._own
+        if not answers:
+            method = GrpcMethod(self._channel.grpc_channel(), self._descriptor)
         return method(
             request,
             timeout=timeout,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+from protosocket_rpc.errors import UsageError
 from protosocket_rpc.service import client_interceptors as own
 from protosocket_rpc.service.server_interceptors import ServerInterceptor
 
@@ -19,7 +23,7 @@ if grpc.__name__ != "grpc":
         name="grpc",
     )
 
-__all__ = ["aio", "grpc"]
+__all__ = ["aio", "check_loop", "grpc"]
 
 # Interceptors written for this package are taken by grpcio too, as grpcio's are here.
 aio.ServerInterceptor.register(ServerInterceptor)
@@ -27,3 +31,19 @@ aio.UnaryUnaryClientInterceptor.register(own.UnaryUnaryClientInterceptor)
 aio.UnaryStreamClientInterceptor.register(own.UnaryStreamClientInterceptor)
 aio.StreamUnaryClientInterceptor.register(own.StreamUnaryClientInterceptor)
 aio.StreamStreamClientInterceptor.register(own.StreamStreamClientInterceptor)
+
+
+def check_loop(made: Any, remedy: str) -> None:
+    """Refuse what grpcio would hang on, or fail somewhere inside.
+
+    Args:
+        made: a channel or a server of ``grpc.aio``: bound to the event loop in which it was made.
+        remedy: what to do instead.
+
+    Raises:
+        UsageError: that is not the running one.
+    """
+    loop = getattr(made, "_loop", None)
+    if loop is not None and loop is not asyncio.get_running_loop():
+        kind = type(made).__name__.lower()
+        raise UsageError(f"the grpc.aio {kind} was made in another event loop: {remedy}")

@@ -251,3 +251,16 @@ async def test_stop_lets_both_end_within_the_grace(caplog: pytest.LogCaptureFixt
         await stopping
         assert not await server.wait_for_termination()
     assert not caplog.records
+
+
+def test_a_grpc_server_of_another_event_loop_is_refused() -> None:
+    async def make() -> DualServer:
+        return DualServer(ps.server(), real.aio.server())
+
+    server = asyncio.run(make())
+
+    async def start() -> None:
+        with pytest.raises(ps.UsageError, match="made in another event loop"):
+            await server.start()
+
+    asyncio.run(start())

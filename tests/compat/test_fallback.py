@@ -299,3 +299,38 @@ async def test_closing_closes_both() -> None:
     with pytest.raises((ps.UsageError, real.aio.UsageError)):
         await channel.unary_unary("/test.Service/Unary")(b"")
     assert channel.grpc.get_state() is real.ChannelConnectivity.SHUTDOWN
+    await channel.close()  # which does nothing
+
+
+def test_each_event_loop_has_a_grpc_channel_of_its_own() -> None:
+    async def use(channel: FallbackChannel, ports: list[int]) -> str:
+        async with grpc_server() as (port, _):
+            ports.append(port)
+            return await protocol_of(channel)
+
+    ports: list[int] = []
+    made: list[Any] = []
+
+    def make() -> Any:
+        made.append(real.aio.insecure_channel(f"127.0.0.1:{ports[-1]}"))
+        return made[-1]
+
+    channel = FallbackChannel(f"127.0.0.1:{free_port()}", make)  # no loop is running
+    assert [asyncio.run(use(channel, ports)) for _ in range(2)] == ["grpc", "grpc"]
+    assert len(made) == 2
+    for each in made:
+        assert each.get_state() is real.ChannelConnectivity.SHUTDOWN
+    asyncio.run(channel.close())
+
+
+def test_a_grpc_channel_of_another_event_loop_is_refused() -> None:
+    async def make() -> FallbackChannel:
+        return FallbackChannel("127.0.0.1:1", real.aio.insecure_channel("127.0.0.1:1"))
+
+    channel = asyncio.run(make())
+
+    async def use() -> None:
+        with pytest.raises(ps.UsageError, match="a function that makes one"):
+            await channel.unary_unary("/test.Service/Unary")(b"")
+
+    asyncio.run(use())
