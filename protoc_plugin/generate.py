@@ -60,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="the folder to write to")
     add("--imports", choices=("relative", "absolute"), help="between modules (default: relative)")
     add("--prefix", metavar="PACKAGE", help="the package that absolute imports start with")
-    add("--codec", metavar="NAME", help="the messages' library: protobuf (default) or bytes")
+    add(
+        "--codec",
+        metavar="NAME",
+        help="the messages' library: protobuf (default), betterproto2 or bytes",
+    )
     add("--templates", type=Path, metavar="DIR", help="templates that replace or join the own ones")
     add("--clean", action="store_true", default=None, help="remove stale generated files")
     mode = parser.add_mutually_exclusive_group()

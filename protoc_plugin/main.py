@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from google.protobuf.compiler import plugin_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
 
 import protoc_plugin
 from protoc_plugin.builder import CustomOptions, FileBuilder, Index, Names
@@ -81,7 +82,11 @@ def _language(lang: str) -> Callable[[FileDescriptorProto, Index, Options], Name
 
 
 def respond(data: bytes) -> bytes:
-    """A serialized response to a serialized request."""
+    """A serialized response to a serialized request.
+
+    Raises:
+        DecodeError: there is no request in data.
+    """
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=_PROTO3_OPTIONAL | _SUPPORTS_EDITIONS
     )
@@ -107,7 +112,12 @@ def main() -> int:
             " protoc --protosocket_out=DIR [--protosocket_opt=NAME=VALUE,...] FILE.proto..."
         )
         return 0
-    sys.stdout.buffer.write(respond(sys.stdin.buffer.read()))
+    try:
+        response = respond(sys.stdin.buffer.read())
+    except DecodeError:
+        print("protoc-gen-protosocket: stdin is no request of protoc's", file=sys.stderr)
+        return 1
+    sys.stdout.buffer.write(response)
     return 0
 
 

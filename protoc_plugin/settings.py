@@ -72,9 +72,12 @@ def read_settings(folder: Path) -> Settings:
                 tables = tomllib.loads(path.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise GenerationError(f"{path}: {error}") from error
-            table = tables.get("tool", {}).get("protosocket")
-            if table is not None:
+            tool = tables.get("tool")
+            table = tool.get("protosocket") if isinstance(tool, dict) else None
+            if isinstance(table, dict):
                 return _settings(path, table)
+            if table is not None:
+                raise GenerationError(f"{path}: [tool.protosocket] must be a table")
     return Settings()
 
 

@@ -338,6 +338,17 @@ def test_run_by_hand_it_says_what_it_is() -> None:
     assert done.stdout.startswith(f"protoc-gen-protosocket {protoc_plugin.__version__}, a plugin")
 
 
+def test_what_is_no_request_is_refused_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "protoc_plugin"],
+        input=b"no request",
+        capture_output=True,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"protoc-gen-protosocket: stdin is no request of protoc's\n"
+
+
 def test_the_versions_of_plugin_and_project_agree() -> None:
     assert f'\nversion = "{protoc_plugin.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
     assert protosocket_rpc.__version__ == protoc_plugin.__version__

@@ -295,6 +295,19 @@ def test_a_bad_setting_is_one_line(
     )
 
 
+def test_settings_that_are_no_table_are_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project / "pyproject.toml"
+    path.write_text("[tool]\nprotosocket = 3\n")
+    assert generate.main(["protos"]) == 1
+    assert capsys.readouterr().err == (
+        f"protosocket generate: {path}: [tool.protosocket] must be a table\n"
+    )
+    path.write_text("tool = 3\n")  # not ours
+    assert generate.main(["protos", "--out", "gen"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
