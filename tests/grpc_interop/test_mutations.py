@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import protosocket_rpc as ps
+from protosocket_rpc.service import session
 from protosocket_rpc.service.method import StreamStreamMultiCallable
-from protosocket_rpc.service.session import ServiceSession
 from tests.grpc_interop import broken
 from tests.grpc_interop.calling import Client
 from tests.grpc_interop.cases import CASES, run
@@ -70,15 +70,13 @@ def half_close(call: Any) -> asyncio.Future[None]:
     return asyncio.ensure_future(call.done_writing())
 
 
-def leave_as_it_is(session: ServiceSession, compression: int, body: bytes) -> tuple[bytes, bytes]:
-    return body, b""
-
+NOT_COMPRESSING = (session, "compress", lambda compression, body: body)
 
 RUNTIMES = {
-    "client_compressed_unary": (ServiceSession, "compress", leave_as_it_is),
-    "client_compressed_streaming": (ServiceSession, "compress", leave_as_it_is),
-    "server_compressed_unary": (ServiceSession, "compress", leave_as_it_is),
-    "server_compressed_streaming": (ServiceSession, "compress", leave_as_it_is),
+    "client_compressed_unary": NOT_COMPRESSING,
+    "client_compressed_streaming": NOT_COMPRESSING,
+    "server_compressed_unary": NOT_COMPRESSING,
+    "server_compressed_streaming": NOT_COMPRESSING,
     "cancel_after_begin": (ps.StreamUnaryCall, "cancel", half_close),
     "cancel_after_first_response": (ps.StreamStreamCall, "cancel", half_close),
 }
