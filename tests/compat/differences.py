@@ -13,6 +13,8 @@ import socket
 import grpc
 from scenarios import Handlers, collect, echo, forever, join, outcome, running, three
 
+from protosocket_rpc.testing import Link
+
 
 async def text_of_an_exception():
     async def handler(request, context):
@@ -207,6 +209,24 @@ async def deadline_of_a_call_in_a_handler():
 
         async with running(uu=outer) as channel:
             return (await channel.unary_unary("/s/uu")(b"", timeout=30)).decode()
+
+
+async def compression_of_a_single_reply():
+    async def handler(request, context):
+        context.set_compression(grpc.Compression.Gzip)
+        return bytes(100_000)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Handlers(uu=handler),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with (
+        Link(f"127.0.0.1:{port}", "127.0.0.1:0") as link,
+        grpc.aio.insecure_channel(link.target) as channel,
+    ):
+        await channel.unary_unary("/s/uu")(b"")
+    await server.stop(None)
+    return "compressed" if link.to_client.bytes < 50_000 else "not compressed"
 
 
 async def read_after_a_cancelled_iteration():

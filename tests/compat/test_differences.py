@@ -43,6 +43,7 @@ EXPECTED: dict[str, tuple[Any, Any]] = {
     "wait_for_connection_of_a_unary_call": (False, True),
     "done_callbacks": (1, 0),
     "read_after_a_cancelled_iteration": ("CancelledError", "UsageError"),
+    "compression_of_a_single_reply": ("not compressed", "compressed"),
     "peer_of_ipv6": ("ipv6:%5B::1%5D", "ipv6:[::1]"),
     "target_without_a_port": (None, "ValueError"),
     "two_servers_on_one_port": ("shared", "RuntimeError"),
