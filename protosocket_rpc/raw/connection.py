@@ -120,11 +120,13 @@ class Connection(Generic[Inbound, Outbound]):
         self._transport: Any = None
         self._closing = False
         self._lost = False
-        self._close_waiters: list[Any] = []
+        # Lists that an idle connection does without.
+        self._close_waiters: list[Any] | None = None
+        self._writable_waiters: list[Any] | None = None
         self._failure: Exception | None = None
         # Input: chunks of an unfinished message (the first of them joined ones), their total, what
         # it takes, what to drop.
-        self._tail: list[bytes] = []
+        self._tail: list[bytes] | None = None
         self._joined = 0
         self._tail_size = 0
         self._needed = 0
@@ -136,7 +138,6 @@ class Connection(Generic[Inbound, Outbound]):
         self._in_turn = False
         self._flush_due = False
         self._writable_due = False
-        self._writable_waiters: list[Any] = []
         self.flush_every = _FEWEST_PER_FLUSH
         self._alone = False
         self.heard = False
@@ -266,6 +267,8 @@ class Connection(Generic[Inbound, Outbound]):
         if self._closing:
             raise self._closed_error("the connection is closed")
         if self._stalled:
+            if self._writable_waiters is None:
+                self._writable_waiters = []
             waiter = self._loop.create_future()
             self._writable_waiters.append(waiter)
             await waiter
@@ -273,6 +276,8 @@ class Connection(Generic[Inbound, Outbound]):
     async def wait_closed(self) -> None:
         """Wait until the connection is gone, and `on_close` was called. Raises nothing."""
         if not self._lost:
+            if self._close_waiters is None:
+                self._close_waiters = []
             waiter = self._loop.create_future()
             self._close_waiters.append(waiter)
             await waiter
@@ -377,8 +382,8 @@ class Connection(Generic[Inbound, Outbound]):
 
     def _fail_writable_waiters(self) -> None:
         waiters = self._writable_waiters
-        self._writable_waiters = []
-        for waiter in waiters:
+        self._writable_waiters = None
+        for waiter in waiters or ():
             if not waiter.done():
                 text = "the connection ended before its peer had read enough"
                 waiter.set_exception(self._closed_error(text))
@@ -472,6 +477,7 @@ class Connection(Generic[Inbound, Outbound]):
             self._skip = 0
             return data
         tail = self._tail
+        assert tail is not None
         tail.append(data)
         self._tail_size += len(data)
         if self._tail_size < self._needed:
@@ -480,7 +486,7 @@ class Connection(Generic[Inbound, Outbound]):
                 self._joined += 1
             return b""
         data = b"".join(tail)
-        self._tail = []
+        self._tail = None
         self._needed = 0
         return data
 
@@ -519,8 +525,8 @@ class Connection(Generic[Inbound, Outbound]):
             return
         self._update_reading()
         waiters = self._writable_waiters
-        self._writable_waiters = []
-        for waiter in waiters:
+        self._writable_waiters = None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
         self._tell_writable()
@@ -561,7 +567,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._closing = True
         self._stalled = True
         self._lost = True
-        self._tail = []
+        self._tail = None
         self._fail_writable_waiters()
         if self._registry is not None:
             self._registry.discard(self)
@@ -577,8 +583,8 @@ class Connection(Generic[Inbound, Outbound]):
         self._out = []
         self._queued = 0
         waiters = self._close_waiters
-        self._close_waiters = []
-        for waiter in waiters:
+        self._close_waiters = None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 

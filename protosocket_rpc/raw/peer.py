@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from protosocket_rpc.raw.connection import Connection
@@ -13,13 +12,10 @@ def peer_name(connection: Connection[Any, Any]) -> str:
     memory = connection.get_extra_info("memory")
     if memory is not None:
         return f"memory:{memory}"
-    sock = connection.get_extra_info("socket")
     where = connection.get_extra_info("peername")
-    if sock is None or where is None:
+    if where is None:
         return "unknown"
-    if sock.family == socket.AF_INET6:
-        return f"ipv6:[{where[0]}]:{where[1]}"
-    if sock.family == socket.AF_INET:
-        return f"ipv4:{where[0]}:{where[1]}"
+    if isinstance(where, tuple):  # of four in IPv6. The socket would cost each connection memory.
+        return f"ipv6:[{where[0]}]:{where[1]}" if len(where) > 2 else f"ipv4:{where[0]}:{where[1]}"
     path = where.decode() if isinstance(where, bytes) else where
     return f"unix-abstract:{path[1:]}" if path.startswith("\0") else f"unix:{path}"

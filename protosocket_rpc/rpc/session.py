@@ -6,7 +6,6 @@ client or a server is what it does with a message for an id that it does not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from protosocket_rpc.errors import ConnectionClosed
@@ -46,10 +45,6 @@ class Rpc(Generic[Message]):
         raise NotImplementedError
 
 
-def _not_open(data: bytes) -> None:
-    raise ConnectionClosed("the connection is not open yet")
-
-
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Session(Reactor[Message, Outbound]):
     """The reactor of a connection that carries RPCs.
@@ -63,15 +58,12 @@ class Session(Reactor[Message, Outbound]):
         "connection",
         "lost",
         "rpcs",
-        "write",
     )
 
     def __init__(self) -> None:
         self.rpcs: dict[int, Rpc[Message]] = {}
         self.connection: Connection[Message, Outbound] | None = None
         self.lost = False
-        # Sends what is encoded already: `Connection.write`.
-        self.write: Callable[[bytes], None] = _not_open
 
     def sender(self) -> Connection[Message, Outbound]:
         """The open connection. Raises ConnectionClosed before it is open."""
@@ -81,7 +73,6 @@ class Session(Reactor[Message, Outbound]):
 
     def on_open(self, connection: Connection[Message, Outbound]) -> None:
         self.connection = connection
-        self.write = connection.write
 
     def on_messages(self, messages: list[Message]) -> None:
         rpcs = self.rpcs

@@ -12,6 +12,8 @@ _JITTER: Final = 0.2
 class Backoff:
     """Pauses that grow with each failure in a row, up to a limit; in seconds, with jitter."""
 
+    __slots__ = ("_first", "_last", "_longest")
+
     def __init__(self, first: float, longest: float) -> None:
         self._first = first
         self._longest = longest

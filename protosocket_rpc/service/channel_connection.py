@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final
 
 from protosocket_rpc.errors import ProtocolError
@@ -11,8 +12,6 @@ from protosocket_rpc.service.client_session import ClientSession
 from protosocket_rpc.wire.frame import Frame, GoAway, Settings
 
 if TYPE_CHECKING:
-    import asyncio
-
     from protosocket_rpc.service.subchannel import Subchannel
 
 # Times that are noted of one connection.
@@ -24,7 +23,6 @@ class ChannelConnection(ClientSession):
 
     Attributes:
         peer_name: as `ServicerContext.peer` has it.
-        closed: done when the connection is.
         go_away: what the server said when it took no more calls; None if it has not.
         failure: what ended the connection from this side; None if nothing did.
     """
@@ -32,7 +30,6 @@ class ChannelConnection(ClientSession):
     __slots__ = (
         "_marks",
         "_opened_at",
-        "closed",
         "failure",
         "go_away",
         "peer_name",
@@ -43,7 +40,6 @@ class ChannelConnection(ClientSession):
         super().__init__(subchannel.connector.limits)
         self.subchannel = subchannel
         self.peer_name = ""
-        self.closed: asyncio.Future[None] = subchannel.connector.loop.create_future()
         self.go_away: GoAway | None = None
         self.failure: Exception | None = None
         # Last ids, and when they were the last: calls keep no time of their own.
@@ -57,7 +53,7 @@ class ChannelConnection(ClientSession):
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
         super().on_open(connection)
-        self.peer_name = peer_name(connection)
+        self.peer_name = sys.intern(peer_name(connection))  # others have the same
 
     def on_settings(self, settings: Settings) -> None:
         super().on_settings(settings)
@@ -107,5 +103,3 @@ class ChannelConnection(ClientSession):
         self.lost = True
         self.subchannel.on_lost(self, cause)
         super().on_close(cause)
-        if not self.closed.done():
-            self.closed.set_result(None)

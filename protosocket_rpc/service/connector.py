@@ -71,8 +71,9 @@ class Connector:
         self.target = target
         self.server_hostname = server_hostname
         self.limits = limits
+        self.max_frame_size = limits.max_frame_size  # one number for all connections
         self.raw_limits = Limits(
-            max_buffer=limits.max_frame_size + 64, max_queued_output=limits.max_queued_output
+            max_buffer=self.max_frame_size + 64, max_queued_output=limits.max_queued_output
         )
         self.credentials = credentials
         self.connectivity = connectivity
@@ -347,13 +348,14 @@ class Connector:
         tasks += self.authenticating
         if tasks:
             await asyncio.wait(tasks)
-        sessions = list(self.sessions)
-        if sessions:
-            await asyncio.wait([each.closed for each in sessions], timeout=CLOSE_TIMEOUT)
-        for session in sessions:
-            if not session.closed.done():  # the server does not read what is still to be sent
-                session.sender().abort(ConnectionClosed("the channel was closed"))
-                await session.closed
+        connections = [session.sender() for session in self.sessions]
+        closed = asyncio.gather(*[each.wait_closed() for each in connections])
+        try:
+            await asyncio.wait_for(closed, CLOSE_TIMEOUT)
+        except asyncio.TimeoutError:  # a server does not read what is still to be sent
+            for connection in connections:
+                connection.abort(ConnectionClosed("the channel was closed"))
+                await connection.wait_closed()
 
     def shut_down(self) -> None:
         """Cancel all calls, and begin to close."""

@@ -181,15 +181,16 @@ class Server:
             self.maximum_concurrent_rpcs,
             self.metrics,
         )
+        max_frame_size = self.limits.max_frame_size  # one number for all connections
         limits = Limits(
-            max_buffer=self.limits.max_frame_size + 64,
+            max_buffer=max_frame_size + 64,
             max_queued_output=self.limits.max_queued_output,
         )
         for binding, credentials in self._bindings:
             running.listeners.append(
                 await serve(
                     binding,
-                    lambda: FrameCodec(self.limits.max_frame_size),
+                    lambda: FrameCodec(max_frame_size),
                     partial(ServiceConnection, running, credentials),
                     ssl=credentials.ssl,
                     log_ends=False,

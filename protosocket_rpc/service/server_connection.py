@@ -49,8 +49,6 @@ class ServiceConnection(ServerSession):
         "_idle_id",
         "_idle_since",
         "_limited",
-        "_most_rpcs",
-        "_most_rpcs_here",
         "_new_rpc",
         "_running",
         "deadlines",
@@ -70,15 +68,16 @@ class ServiceConnection(ServerSession):
         self._running = running
         self._handlers: dict[str, Handler] = running.routes.handlers
         self._new_rpc = running.new_rpc
-        connectivity = running.connectivity
-        self._most_rpcs = running.maximum_concurrent_rpcs
-        self._most_rpcs_here = connectivity.max_concurrent_rpcs
-        self._limited = self._most_rpcs is not None or self._most_rpcs_here is not None
+        self._limited = (
+            running.maximum_concurrent_rpcs is not None
+            or running.connectivity.max_concurrent_rpcs is not None
+        )
         self.tells_ends = self._limited
         self.peer_name = ""
         # Ids that this batch cancels.
         self._given_up: set[int] = _NONE
         # When it is too old, and since when it is idle, in the loop's time; its last id by then.
+        # 0.0: since it was last visited.
         self._expires_at = math.inf
         self._idle_since = 0.0
         self._idle_id = 0
@@ -105,10 +104,14 @@ class ServiceConnection(ServerSession):
             self.loop.call_later(LINGER, self.close)
             return
         running.on_opened(self)
-        self._idle_since = now = self.loop.time()
-        age = running.connectivity.max_age
+        connectivity = running.connectivity
+        if connectivity.max_idle is not None:
+            self._idle_since = self.loop.time()
+        age = connectivity.max_age
         if age is not None:
-            self._expires_at = now + age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
+            self._expires_at = self.loop.time() + age * random.uniform(
+                1 - _AGE_JITTER, 1 + _AGE_JITTER
+            )
         if running.draining:
             self.go_away("the server is shutting down")
             if running.stopped:
@@ -127,10 +130,12 @@ class ServiceConnection(ServerSession):
     def _admit(self, id: int) -> bool:
         """Count an RPC; False if it is one too many, and was answered."""
         running = self._running
-        if self._most_rpcs_here is not None and len(self.rpcs) >= self._most_rpcs_here:
-            limit = f"max_concurrent_rpcs={self._most_rpcs_here} on one connection"
-        elif self._most_rpcs is not None and running.rpcs >= self._most_rpcs:
-            limit = f"maximum_concurrent_rpcs={self._most_rpcs}"
+        most = running.maximum_concurrent_rpcs
+        most_here = running.connectivity.max_concurrent_rpcs
+        if most_here is not None and len(self.rpcs) >= most_here:
+            limit = f"max_concurrent_rpcs={most_here} on one connection"
+        elif most is not None and running.rpcs >= most:
+            limit = f"maximum_concurrent_rpcs={most}"
         else:
             running.rpcs += 1
             return True
@@ -171,7 +176,7 @@ class ServiceConnection(ServerSession):
     def visit(self, now: float) -> None:
         """Look after the connection, now and then."""
         connectivity = self._running.connectivity
-        if self.rpcs or self.last_id != self._idle_id:
+        if not self._idle_since or self.rpcs or self.last_id != self._idle_id:
             self._idle_since = now
             self._idle_id = self.last_id
         idle = now - self._idle_since

@@ -83,7 +83,7 @@ class ServiceSession(Session[Frame, bytes]):
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
         super().on_open(connection)
-        self.write(encode_frame(0, END, settings_field(self._own_settings())))
+        connection.write(encode_frame(0, END, settings_field(self._own_settings())))
 
     def _own_settings(self) -> Settings:
         limits = self.limits

@@ -54,6 +54,19 @@ class Subchannel:
         retry_at: no attempt before that, in the loop's time.
     """
 
+    __slots__ = (
+        "_backoff",
+        "_closed",
+        "_greeting",
+        "attempt",
+        "connector",
+        "endpoint",
+        "error",
+        "retry_at",
+        "session",
+        "state",
+    )
+
     def __init__(self, connector: Connector, endpoint: Endpoint) -> None:
         self.connector = connector
         self.endpoint = endpoint
@@ -61,9 +74,7 @@ class Subchannel:
         self.state = ChannelConnectivity.IDLE
         self.error: Exception | None = None
         self.retry_at = 0.0
-        self._backoff = Backoff(
-            connector.connectivity.first_backoff, connector.connectivity.longest_backoff
-        )
+        self._backoff: Backoff | None = None  # before the first failure
         self.attempt: asyncio.Task[None] | None = None
         self._greeting: asyncio.TimerHandle | None = None
         self._closed = False
@@ -153,7 +164,7 @@ class Subchannel:
         session = ChannelConnection(self)
         connection: Connection[Frame, bytes] = make_connection(
             connector.loop,
-            FrameCodec(connector.limits.max_frame_size),
+            FrameCodec(connector.max_frame_size),
             session,
             connector.raw_limits,
             busy_poll=connector.connectivity.busy_poll,
@@ -213,6 +224,9 @@ class Subchannel:
         self._set_state(ChannelConnectivity.TRANSIENT_FAILURE)
 
     def _back_off(self) -> None:
+        if self._backoff is None:
+            connectivity = self.connector.connectivity
+            self._backoff = Backoff(connectivity.first_backoff, connectivity.longest_backoff)
         self.retry_at = self.connector.loop.time() + self._backoff.next()
 
     # -- the end of a connection -----------------------------------------------------------
@@ -248,7 +262,7 @@ class Subchannel:
             self._on_failed(Refused(go_away.code, go_away.reason))
             return
         if session.heard and (go_away is None or go_away.last_id):
-            self._backoff.reset()
+            self._backoff = None
             self.retry_at = 0.0
         else:  # it served nothing: not to be tried again and again without a pause
             self._back_off()
