@@ -78,7 +78,7 @@ def table(own: str) -> Iterator[str]:
     measured = json.loads(MEASURED.read_text())
     for project in PROJECTS:
         found = measured[project.name]
-        text = (OUT / f"{project.name}.py").read_text()
+        text = (OUT / f"{project.name}.py.txt").read_text()
         yield _row(f"{project.name} {found['version']}", text, found["errors"])
 
 
@@ -158,7 +158,7 @@ def _generate(project: Project, folder: Path) -> dict[str, str | int]:
     python("pip", "install", "-q", "mypy", "types-protobuf", *project.packages)
     python("grpc_tools.protoc", f"-I{PROTOS}", *project.protoc, PROTO)
     module = out / Path(PROTO).parent / project.module
-    shutil.copy(module, OUT / f"{project.name}.py")
+    shutil.copy(module, OUT / f"{project.name}.py.txt")
     lines = python("mypy", "--strict", "--explicit-package-bases", "--output=json", ".")
     errors = [
         each

@@ -14,6 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import descriptor_pb2
+from google.protobuf.compiler import plugin_pb2
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CASES = sorted(path.name for path in HERE.iterdir() if next(path.glob("**/*.proto"), None))
@@ -61,6 +64,32 @@ def generate(case: str, out: Path) -> None:
     done = protoc(f"--protosocket_out={options_of(case)}:{out}", *protos_of(case), cwd=HERE / case)
     if done.returncode:
         raise RuntimeError(f"{case}: {done.stderr}")
+
+
+def request_for(case: str, parameter: str = "") -> bytes:
+    """The request that protoc would send for a case."""
+    done = protoc(
+        "--include_imports",
+        "--include_source_info",
+        "--descriptor_set_out=/dev/stdout",
+        *protos_of(case),
+        cwd=HERE / case,
+        text=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return plugin_pb2.CodeGeneratorRequest(
+        file_to_generate=protos_of(case),
+        parameter=parameter or options_of(case),
+        proto_file=descriptor_pb2.FileDescriptorSet.FromString(done.stdout).file,
+    ).SerializeToString()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """What the plugin has written into a folder, by the names of the files."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in folder.glob("**/*_protosocket.*")
+    } | {path.name: path.read_text() for path in folder.glob("*.rs")}
 
 
 def serve_everything(folder: Path) -> tuple[int, int]:
