@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from protosocket_rpc.raw.accepting import listen
+from protosocket_rpc.raw.binding import bind
 from protosocket_rpc.rpc.message import END
 from protosocket_rpc.wire.codec import FrameCodec
 from protosocket_rpc.wire.frame import (
@@ -54,9 +57,10 @@ class Peer:
         return bool(data)
 
     async def read_all(self) -> None:
-        """Take in all that arrives until the client closes."""
-        while await self.read():
-            pass
+        """Take in all that arrives until the client closes, or resets."""
+        with contextlib.suppress(ConnectionResetError):
+            while await self.read():
+                pass
 
     def pong(self, token: int | None) -> None:
         self.writer.write(encode_frame(0, END, pong_field(token or 0)))
@@ -118,20 +122,26 @@ class Peers:
 
 
 @asynccontextmanager
-async def listening(port: int = 0) -> AsyncIterator[Peers]:
+async def listening(address: str = "127.0.0.1:0") -> AsyncIterator[Peers]:
     peers = Peers()
-    server = await asyncio.start_server(peers.add, "127.0.0.1", port)
-    peers.target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    loop = asyncio.get_running_loop()
+
+    def accept() -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(loop=loop), peers.add, loop=loop)
+
+    binding = bind(address)
+    peers.target = str(binding.address)
+    (listener,) = await listen(loop, binding, accept, 100)
     try:
         yield peers
     finally:
-        server.close()
+        listener.close()
         peers.closed = True
         for peer in peers.all:
             peer.writer.close()
         closed = [peer.writer.wait_closed() for peer in peers.all]
         await asyncio.gather(*closed, return_exceptions=True)  # some were reset
-        await server.wait_closed()
+        await listener.wait_closed()
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from connectivity.peers import free_port, listening
 from connectivity.service import Stub, serving
+from service.pair import failure
 from support import wait_until
 
 import protosocket_rpc as ps
@@ -31,12 +32,6 @@ def whoami(name: bytes) -> Callable[..., Any]:
 
 def port_of(target: str) -> int:
     return int(target.rpartition(":")[2])
-
-
-async def failure(call: Any) -> ps.AioRpcError:
-    with pytest.raises(ps.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 # -- one address -------------------------------------------------------------------------------
@@ -119,7 +114,7 @@ async def test_no_attempt_during_the_pause_after_a_failure() -> None:
     async with ps.insecure_channel(f"127.0.0.1:{port}", connectivity=long) as channel:
         stub = Stub(channel)
         await failure(stub.unary(b""))
-        async with listening(port) as peers:
+        async with listening(f"127.0.0.1:{port}") as peers:
             await failure(stub.unary(b""))  # at once, with the error of the attempt before
             assert peers.count == 0
 
@@ -220,7 +215,7 @@ async def test_a_new_connection_gets_no_call_before_its_greeting_while_there_are
         async with ps.insecure_channel(target, connectivity=FAST) as channel:
             stub = Stub(channel)
             assert await stub.unary(b"") == b"old"
-            async with listening(port) as silent:
+            async with listening(f"127.0.0.1:{port}") as silent:
                 peer = await silent.accept()
                 for _ in range(10):
                     assert await stub.unary(b"") == b"old"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 import re
 import socket
@@ -12,15 +11,11 @@ from typing import Any
 import pytest
 from connectivity.peers import free_port, listening
 from connectivity.service import UNARY, Stub, serving
+from service.pair import failure, paired
 from support import Certificates
 
 import protosocket_rpc as ps
-
-
-async def failure(call: Any) -> ps.AioRpcError:
-    with pytest.raises(ps.AioRpcError) as caught:
-        await call
-    return caught.value
+from protosocket_rpc.testing import VirtualClock
 
 
 def fields(error: ps.AioRpcError) -> dict[str, str]:
@@ -63,28 +58,21 @@ async def test_what_a_server_answered() -> None:
         assert error.__cause__ is None
 
 
-async def test_elapsed_is_a_range_for_a_call_that_needed_no_clock() -> None:
+async def test_elapsed_is_a_range_for_a_call_that_needed_no_clock(
+    virtual_clock: VirtualClock,
+) -> None:
     """A call without a timeout reads no clock when it is made: the connection narrows it down."""
-    often = ps.ClientConnectivity(keepalive_interval=0.04)
-    async with (
-        serving(Unary=not_found) as server,
-        ps.insecure_channel(server.target, connectivity=often) as channel,
-    ):
-        await channel.channel_ready()
-        session = channel.connector().session
+    async with paired(Unary=not_found) as pair:
+        await pair.channel.channel_ready()
+        session = pair.channel.connector().session
         assert session is not None
-        loop = asyncio.get_running_loop()
-        stub = Stub(channel)
-        before = loop.time()
-        call = stub.unary(b"")
-        made = loop.time()
+        await virtual_clock.advance(60)
+        call = pair.unary(b"")
         await call.code()
-        while session.time_of(call.id, loop.time())[1] == loop.time():  # noqa: ASYNC110  # a clock has no event
-            await asyncio.sleep(0.001)  # until the next visit to the connection
-        earliest, latest = session.time_of(call.id, loop.time())
-        assert earliest <= made
-        assert latest >= before
-        assert latest - earliest < 1.0
+        await virtual_clock.advance(60)
+        earliest, latest = session.time_of(call.id, virtual_clock.time())
+        assert earliest <= 60 <= latest
+        assert latest - 60 <= 5  # of visits to the connection
         error = await failure(call)
         assert re.fullmatch(r"\d+\.\d+\.\.\d+\.\d+s", fields(error)["elapsed"])
 

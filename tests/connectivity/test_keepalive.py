@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 from connectivity.peers import Peer, listening
 from connectivity.service import Stub, serving
+from service.pair import failure, paired
 from support import ROOT, ServerProcess, server_process, wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 from protosocket_rpc.wire.frame import Frame
 
 PROGRAM = ROOT / "tests/connectivity/programs/freeze.py"
 QUICK = ps.ClientConnectivity(keepalive_interval=0.02, keepalive_timeout=0.02)
 QUICK_SERVER = ps.ServerConnectivity(keepalive_interval=0.02, keepalive_timeout=0.02)
-# Seconds; as long as several intervals and timeouts.
+# Seconds, of real time where nothing else is said; as long as several intervals and timeouts.
 A_WHILE = 0.09
+MEMORY = "memory:keepalive"
 
 
 @asynccontextmanager
@@ -32,12 +35,6 @@ async def program(*arguments: str) -> AsyncIterator[ServerProcess]:
         finally:
             if process.process.returncode is None:
                 process.process.send_signal(signal.SIGCONT)
-
-
-async def failure(call: Any) -> ps.AioRpcError:
-    with pytest.raises(ps.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 def pings(frames: list[Frame]) -> int:
@@ -84,23 +81,21 @@ async def test_a_client_that_stops_answering_is_found() -> None:
         await client.process.wait()
 
 
-async def test_a_quiet_peer_is_asked_and_kept() -> None:
+async def test_a_quiet_peer_is_asked_and_kept(virtual_clock: VirtualClock) -> None:
     """Both sides at once, for many intervals: nobody is punished for asking or for silence."""
-    async with (
-        serving(options={"connectivity": QUICK_SERVER}) as server,
-        ps.insecure_channel(server.target, connectivity=QUICK) as channel,
-    ):
-        stub = Stub(channel)
-        await stub.unary(b"")
-        session = channel.connector().session
-        await asyncio.sleep(A_WHILE)
-        assert await stub.unary(b"x") == b"x"
-        assert channel.connector().session is session
+    async with paired(
+        server={"connectivity": QUICK_SERVER}, channel={"connectivity": QUICK}
+    ) as pair:
+        await pair.unary(b"")
+        session = pair.channel.connector().session
+        await virtual_clock.advance(10)
+        assert await pair.unary(b"x") == b"x"
+        assert pair.channel.connector().session is session
 
 
-async def test_an_answer_keeps_the_connection() -> None:
+async def test_an_answer_keeps_the_connection(virtual_clock: VirtualClock) -> None:
     async with (
-        listening() as peers,
+        listening(MEMORY) as peers,
         ps.insecure_channel(peers.target, connectivity=QUICK) as channel,
     ):
         call = Stub(channel).unary(b"")
@@ -115,15 +110,15 @@ async def test_an_answer_keeps_the_connection() -> None:
         assert await call == b"late"
 
 
-async def test_a_peer_without_settings_is_never_asked() -> None:
+async def test_a_peer_without_settings_is_never_asked(virtual_clock: VirtualClock) -> None:
     async with (
-        listening() as peers,
+        listening(MEMORY) as peers,
         ps.insecure_channel(peers.target, connectivity=QUICK) as channel,
     ):
         call = Stub(channel).unary(b"")
         peer = await peers.accept()
         opening = await peer.next()
-        await asyncio.sleep(A_WHILE)
+        await virtual_clock.advance(10)
         peer.reply(opening.id, b"late")
         assert await call == b"late"
         await channel.close()
@@ -131,9 +126,9 @@ async def test_a_peer_without_settings_is_never_asked() -> None:
         assert pings(peer.control) == 0
 
 
-async def test_a_peer_that_talks_is_not_asked() -> None:
+async def test_a_peer_that_talks_is_not_asked(virtual_clock: VirtualClock) -> None:
     async with (
-        listening() as peers,
+        listening(MEMORY) as peers,
         ps.insecure_channel(peers.target, connectivity=QUICK) as channel,
     ):
         call = Stub(channel).replies(b"")
@@ -142,35 +137,37 @@ async def test_a_peer_that_talks_is_not_asked() -> None:
         opening = await peer.next()
         for _ in range(30):
             peer.reply(opening.id, b"x")
-            await asyncio.sleep(0.004)
+            await virtual_clock.advance(0.004)
         assert await call.read() == b"x"
         await channel.close()
         await peer.read_all()
         assert pings(peer.control) == 0
 
 
-async def test_a_silent_peer_is_asked_once_at_a_time() -> None:
+async def test_a_silent_peer_is_asked_once_at_a_time(virtual_clock: VirtualClock) -> None:
     keepalive = ps.ClientConnectivity(keepalive_interval=0.05, keepalive_timeout=0.5)
     async with (
-        listening() as peers,
+        listening(MEMORY) as peers,
         ps.insecure_channel(peers.target, connectivity=keepalive) as channel,
     ):
         call = Stub(channel).unary(b"")
         peer = await peers.accept()
         peer.settings()
-        await failure(call)
-        await peer.read_all()
+        await asyncio.gather(failure(call), peer.read_all())
         assert pings(peer.control) == 1
 
 
-async def test_keepalive_can_be_switched_off() -> None:
+async def test_keepalive_can_be_switched_off(virtual_clock: VirtualClock) -> None:
     off = ps.ClientConnectivity(keepalive_interval=None)
-    async with listening() as peers, ps.insecure_channel(peers.target, connectivity=off) as channel:
+    async with (
+        listening(MEMORY) as peers,
+        ps.insecure_channel(peers.target, connectivity=off) as channel,
+    ):
         call = Stub(channel).unary(b"")
         peer = await peers.accept()
         peer.settings()
         opening = await peer.next()
-        await asyncio.sleep(A_WHILE)
+        await virtual_clock.advance(10)
         peer.reply(opening.id, b"")
         await call
         assert pings(peer.control) == 0

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from connectivity.peers import Peer
 from connectivity.service import Serving, Stub, serving
+from service.pair import failure, paired
 from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.rpc.message import CANCEL
+from protosocket_rpc.testing import VirtualClock
 from protosocket_rpc.wire.frame import (
     encode_body_frame,
     encode_frame,
@@ -24,12 +26,6 @@ from protosocket_rpc.wire.frame import (
 
 State = ps.ChannelConnectivity
 UNARY_FIELD = method_field("/test.Service/Unary")
-
-
-async def failure(call: Any) -> ps.AioRpcError:
-    with pytest.raises(ps.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 class Held:
@@ -168,40 +164,36 @@ async def test_a_full_server_closes_on_those_who_do_not_listen() -> None:
             peer.writer.close()
 
 
-async def test_an_old_connection_is_replaced_and_no_call_notices() -> None:
-    async with (
-        serving(options=options(max_age=0.05)) as server,
-        ps.insecure_channel(server.target) as channel,
-    ):
-        stub = Stub(channel)
+async def test_an_old_connection_is_replaced_and_no_call_notices(
+    virtual_clock: VirtualClock,
+) -> None:
+    async with paired(server=options(max_age=60)) as pair:
         seen = set()
-        while len(seen) < 4:
-            assert await stub.unary(b"x") == b"x"
-            seen.add(channel.connector().session)
-            await asyncio.sleep(0.001)
+        while virtual_clock.time() < 5 * 60:
+            assert await pair.unary(b"x") == b"x"
+            seen.add(pair.channel.connector().session)
+            await virtual_clock.advance(1)
+        assert 4 <= len(seen) <= 6
 
 
-async def test_calls_of_an_old_connection_end_within_the_grace() -> None:
+async def test_calls_of_an_old_connection_end_within_the_grace(virtual_clock: VirtualClock) -> None:
     held = Held()
-    async with (
-        serving(options=options(max_age=0.02, max_age_grace=0.02), Unary=held) as server,
-        ps.insecure_channel(server.target) as channel,
-    ):
-        error = await failure(Stub(channel).unary(b""))
+    async with paired(server=options(max_age=60, max_age_grace=60), Unary=held) as pair:
+        error = await failure(pair.unary(b""))
+        assert 114 <= virtual_clock.time() <= 130
         assert error.code() is ps.StatusCode.UNAVAILABLE
         assert "max_age_grace" in (error.details() or "")
 
 
-async def test_calls_of_an_old_connection_go_on_without_a_grace() -> None:
+async def test_calls_of_an_old_connection_go_on_without_a_grace(
+    virtual_clock: VirtualClock,
+) -> None:
     held = Held()
-    async with (
-        serving(options=options(max_age=0.02), Unary=held) as server,
-        ps.insecure_channel(server.target) as channel,
-    ):
-        call = Stub(channel).unary(b"x")
-        await channel.channel_ready()
-        await channel.wait_for_state_change(State.READY)
-        await asyncio.sleep(0.05)
+    async with paired(server=options(max_age=0.02), Unary=held) as pair:
+        call = pair.unary(b"x")
+        await pair.channel.channel_ready()
+        await pair.channel.wait_for_state_change(State.READY)
+        await virtual_clock.advance(60)
         held.release.set()
         assert await call == b"x"
 
@@ -219,30 +211,27 @@ async def test_an_idle_connection_is_given_up_until_it_is_needed() -> None:
             await wait_until(lambda: not running.sessions)  # noqa: B023  # run at once
 
 
-async def test_a_connection_that_was_never_used_is_not_made_again() -> None:
-    async with (
-        serving(options=options(max_idle=0.02)) as server,
-        ps.insecure_channel(server.target) as channel,
-    ):
+async def test_a_connection_that_was_never_used_is_not_made_again(
+    virtual_clock: VirtualClock,
+) -> None:
+    async with paired(server=options(max_idle=0.02)) as pair:
+        channel = pair.channel
         await channel.channel_ready()
         await channel.wait_for_state_change(State.READY)
         assert channel.get_state() is State.IDLE
-        await asyncio.sleep(0.02)
+        await virtual_clock.advance(60)
         assert channel.get_state() is State.IDLE
-        assert await Stub(channel).unary(b"x") == b"x"
+        assert await pair.unary(b"x") == b"x"
 
 
-async def test_a_busy_connection_is_not_idle() -> None:
+async def test_a_busy_connection_is_not_idle(virtual_clock: VirtualClock) -> None:
     held = Held()
-    async with (
-        serving(options=options(max_idle=0.02), Unary=held) as server,
-        ps.insecure_channel(server.target) as channel,
-    ):
-        call = Stub(channel).unary(b"x")
+    async with paired(server=options(max_idle=0.02), Unary=held) as pair:
+        call = pair.unary(b"x")
         await call.wait_for_connection()
-        session = channel.connector().session
-        await asyncio.sleep(0.08)
-        assert channel.connector().session is session
+        session = pair.channel.connector().session
+        await virtual_clock.advance(60)
+        assert pair.channel.connector().session is session
         held.release.set()
         await call
 

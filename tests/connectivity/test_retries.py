@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 from connectivity.peers import Peer, Peers, listening
 from connectivity.service import Stub
+from service.pair import failure
 from support import wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 
 FAST = ps.ClientConnectivity(first_backoff=0.01, longest_backoff=0.05)
 LARGE = b"x" * (1 << 20)
-
-
-async def failure(call: Any) -> ps.AioRpcError:
-    with pytest.raises(ps.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 async def collect(peer: Peer, end: int = 2) -> tuple[list[bytes], int]:
@@ -243,20 +239,20 @@ async def test_a_call_that_never_left_is_tried_again() -> None:
             call.cancel()
 
 
-async def test_the_deadline_goes_on_while_a_call_moves() -> None:
+async def test_the_deadline_goes_on_while_a_call_moves(virtual_clock: VirtualClock) -> None:
     async with (
-        listening() as peers,
+        listening("memory:moving") as peers,
         ps.insecure_channel(peers.target, connectivity=FAST) as channel,
     ):
-        call = Stub(channel).unary(b"", timeout=10.0)
+        call = Stub(channel).unary(b"", timeout=10)
         first = await peers.accept()
         first.settings()
-        sent = (await first.next()).timeout_us
-        await asyncio.sleep(0.02)
+        assert (await first.next()).timeout_us == 10_000_000
+        await virtual_clock.advance(4)
         first.go_away(last_id=0)
         second = await peers.accept()
         left = await second.next()
-        assert 0 < left.timeout_us <= sent - 10_000
+        assert left.timeout_us == pytest.approx(6_000_000, abs=200_000)  # it has been a moment
         second.reply(left.id, b"")
         await call
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from connectivity.peers import Peer, free_port
 from connectivity.service import SERVICE, Servicer, Stub, serving
+from service.pair import failure
 from support import ROOT, RawPeer, ServerProcess, server_process, wait_until
 
 import protosocket_rpc as ps
@@ -35,12 +36,6 @@ def target_of(server: ServerProcess) -> str:
 async def line(server: ServerProcess) -> str:
     assert server.process.stdout is not None
     return (await server.process.stdout.readline()).decode().strip()
-
-
-async def failure(call: Any) -> ps.AioRpcError:
-    with pytest.raises(ps.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 class Held:
