@@ -42,15 +42,20 @@ class Inputs:
 def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
     """The .proto files named, and those in the folders named.
 
-    Without ``include``, the folders named and those of the files named are the roots; of two
-    roots, one inside the other, the outer one counts.
+    A file may also be named as protoc names it, from a folder of ``include``. Without ``include``,
+    the folders named and those of the files named are the roots; of two roots, one inside the
+    other, the outer one counts.
 
     Raises:
         GenerationError: a path is not there, holds no proto, or is outside of every root.
     """
+    roots = [path.resolve() for path in include]
+    for root in roots:
+        if not root.is_dir():
+            raise GenerationError(f"-I {root}: no such folder")
     files: list[Path] = []
     folders: list[Path] = []
-    for path in (path.resolve() for path in protos):
+    for path in (_find(path, roots) for path in protos):
         if path.is_dir():
             found = sorted(path.glob("**/*.proto"))
             if not found:
@@ -62,10 +67,6 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
             folders.append(path.parent)
         else:
             raise GenerationError(f"{path}: no such file or folder")
-    roots = [path.resolve() for path in include]
-    for root in roots:
-        if not root.is_dir():
-            raise GenerationError(f"-I {root}: no such folder")
     if not roots:
         roots = [
             folder
@@ -82,6 +83,15 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
             raise GenerationError(f"{file}: {names[name]} has the same name, {name}")
         names[name] = file
     return Inputs(tuple(names[name] for name in sorted(names)), tuple(roots))
+
+
+def _find(proto: Path, roots: Sequence[Path]) -> Path:
+    """A path as given, or the file of that name in a root, as protoc names files."""
+    if not proto.exists():
+        for root in roots:
+            if (root / proto).is_file():
+                return (root / proto).resolve()
+    return proto.resolve()
 
 
 def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:

@@ -71,6 +71,14 @@ def test_a_file_brings_what_it_imports(project: Path) -> None:
     assert "acme/v1/types_pb2.py" in tree(project / "gen")
 
 
+def test_a_file_may_be_named_from_where_imports_are(project: Path) -> None:
+    """As with protoc."""
+    (project / "other").mkdir()
+    arguments = ["-I", "other", "-I", "protos", "acme/v1/greeter.proto", "--out", "gen"]
+    assert generate.main(arguments) == 0
+    assert "acme/v1/greeter_protosocket.py" in tree(project / "gen")
+
+
 def test_the_folder_of_a_file_is_where_its_imports_are(project: Path) -> None:
     write(project, {"protos/one.proto": 'syntax = "proto3"; import "acme/v1/types.proto";'})
     assert generate.main(["protos/one.proto", "--out", "gen"]) == 0
