@@ -69,6 +69,8 @@ class ServerInvocation(Invocation):
 
     async def abort(self, code: StatusCode, details: str = "") -> NoReturn:
         """End the RPC with a status, and leave the interceptor by an exception."""
+        self.code = code
+        self.details = details
         await self.context.abort(code, details)
 
     @property

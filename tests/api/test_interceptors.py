@@ -183,6 +183,28 @@ async def test_calls_can_be_refused(side: str, kind: str) -> None:
 
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_refusal_is_seen_further_out(side: str, kind: str) -> None:
+    seen: list[Any] = []
+
+    async def watch(call: ps.Invocation, next: ps.Next) -> AsyncIterator[Any]:
+        try:
+            async for reply in next(call):
+                yield reply
+        finally:
+            seen.append((call.code, call.details))
+
+    async def refuse(call: ps.Invocation, next: ps.Next) -> AsyncIterator[Any]:
+        await call.abort(ps.StatusCode.PERMISSION_DENIED, "not you")
+        yield
+
+    async with intercepted(side, watch, refuse) as stub:
+        with pytest.raises(ps.AioRpcError):
+            await call(stub, kind, b"a")
+    assert seen == [(ps.StatusCode.PERMISSION_DENIED, "not you")]
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_calls_can_be_answered_without_being_made(side: str, kind: str) -> None:
     async def answer(call: ps.Invocation, next: ps.Next) -> AsyncIterator[Any]:
         yield b"cached"
