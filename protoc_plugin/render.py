@@ -109,9 +109,13 @@ def check_python(name: str, text: str, author: str = "the template") -> None:
     """Raises GenerationError if text is no Python module."""
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        where = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise GenerationError(f"{name}{where}: {author} wrote invalid Python: {error}") from error
+    except SyntaxError as error:
+        where, why = f"{name}:{error.lineno}" if error.lineno else name, error.msg
+    except ValueError as error:  # a null character, on Python 3.10
+        where, why = name, str(error)
+    else:
+        return
+    raise GenerationError(f"{where}: {author} wrote invalid Python: {why}")
 
 
 def _position(error: BaseException) -> str:

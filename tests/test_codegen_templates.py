@@ -90,11 +90,20 @@ def test_a_wrong_template_is_one_line(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_python_that_is_none_is_refused(templates: Path, tmp_path: Path) -> None:
-    write(templates, "{file}_mine.py.j2", "\nclass :\n")
+@pytest.mark.parametrize(
+    ("text", "where", "error"),
+    [
+        ("\nclass :\n", ":2", "invalid syntax"),
+        ("a{{ '\\0' }}b", "", "source code string cannot contain null bytes"),
+    ],
+)
+def test_python_that_is_none_is_refused(
+    text: str, where: str, error: str, templates: Path, tmp_path: Path
+) -> None:
+    write(templates, "{file}_mine.py.j2", text)
     assert run(templates, tmp_path / "out") == (
-        "--protosocket_out: helloworld_mine.py:2: the template wrote invalid Python:"
-        " invalid syntax (<unknown>, line 2)\n"
+        f"--protosocket_out: helloworld_mine.py{where}:"
+        f" the template wrote invalid Python: {error}\n"
     )
 
 
