@@ -5,6 +5,7 @@
 //! say, and answers in lines.
 
 pub mod arguments;
+pub mod broken;
 pub mod driver;
 pub mod exercise;
 pub mod notes;

@@ -23,10 +23,20 @@ use tokio_rustls::{
     TlsConnector,
 };
 
-use crate::{arguments::Arguments, Outcome};
+use crate::{
+    arguments::Arguments,
+    broken::{self, Broken, BrokenService},
+    Outcome,
+};
 
 /// The ALPN protocol of service calls.
-const ALPN: &[u8] = b"protosocket/1";
+fn alpn() -> Vec<Vec<u8>> {
+    let name: &[u8] = match broken::is("alpn") {
+        true => b"h2",
+        false => b"protosocket/1",
+    };
+    vec![name.to_vec()]
+}
 
 struct Sockets<S, L>(S, PhantomData<fn() -> L>);
 
@@ -62,18 +72,36 @@ where
     S::UnaryFutureType: Send,
     S::StreamType: Send,
 {
+    if broken::any() {
+        return serve_as_it_is(arguments, BrokenService(service)).await;
+    }
+    serve_as_it_is(arguments, service).await
+}
+
+async fn serve_as_it_is<S>(arguments: &Arguments, service: S) -> Outcome
+where
+    S: ConnectionService + Clone + Send,
+    S::Codec: Default + Send,
+    <S::Codec as Encoder>::Serialized: Send,
+    S::UnaryFutureType: Send,
+    S::StreamType: Send,
+{
     let listener = listen(arguments)?;
     match &arguments.tls {
         None => accept(arguments, listener, service).await,
         Some(directory) => {
-            let chain = CertificateDer::pem_file_iter(directory.join("server.pem"))?;
+            let name = match broken::is("certificate") {
+                true => "client",
+                false => "server",
+            };
+            let chain = CertificateDer::pem_file_iter(directory.join(format!("{name}.pem")))?;
             let mut config = ServerConfig::builder()
                 .with_no_client_auth()
                 .with_single_cert(
                     chain.collect::<Result<_, _>>()?,
-                    PrivateKeyDer::from_pem_file(directory.join("server_key.pem"))?,
+                    PrivateKeyDer::from_pem_file(directory.join(format!("{name}_key.pem")))?,
                 )?;
-            config.alpn_protocols = vec![ALPN.to_vec()];
+            config.alpn_protocols = alpn();
             accept(
                 arguments,
                 TlsSocketListener::wrap(listener, config),
@@ -132,7 +160,11 @@ impl<C> StreamConnector for Connector<C> {
             let connector = UnverifiedTlsStreamConnector::new(name);
             return Ok(Box::new(connector.connect_stream(stream).await?));
         }
-        let authority = CertificateDer::from_pem_file(directory.join("authority.pem"));
+        let authority = match broken::is("certificate") {
+            true => "client.pem",
+            false => "authority.pem",
+        };
+        let authority = CertificateDer::from_pem_file(directory.join(authority));
         let mut roots = RootCertStore::empty();
         roots
             .add(authority.map_err(io::Error::other)?)
@@ -140,7 +172,7 @@ impl<C> StreamConnector for Connector<C> {
         let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn();
         let connector = TlsConnector::from(Arc::new(config));
         Ok(Box::new(connector.connect(name, stream).await?))
     }
@@ -168,13 +200,29 @@ where
     type Response = <C as Decoder>::Message;
 
     async fn connect(self) -> protosocket_rpc::Result<RpcClient<Self::Request, Self::Response>> {
-        let address = self.0.address;
-        let mut configuration = Configuration::new(self.clone());
-        configuration.max_buffer_length(self.0.max_buffer);
-        configuration.buffer_allocation_increment(1 << 16);
-        let (client, connection) =
-            protosocket_rpc::client::connect::<C, _>(address, &configuration).await?;
-        tokio::spawn(connection);
-        Ok(client)
+        if broken::any() {
+            return connect::<Broken<C>, _>(self).await;
+        }
+        connect::<C, _>(self).await
     }
+}
+
+async fn connect<C, D>(
+    connector: Connector<D>,
+) -> protosocket_rpc::Result<RpcClient<<C as Encoder>::Message, <C as Decoder>::Message>>
+where
+    C: Codec + Default + Send + 'static,
+    <C as Encoder>::Message: Message,
+    <C as Encoder>::Serialized: Send,
+    <C as Decoder>::Message: Message,
+    D: 'static,
+{
+    let arguments = connector.0.clone();
+    let mut configuration = Configuration::new(connector);
+    configuration.max_buffer_length(arguments.max_buffer);
+    configuration.buffer_allocation_increment(1 << 16);
+    let (client, connection) =
+        protosocket_rpc::client::connect::<C, _>(arguments.address, &configuration).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use interop::{arguments::Arguments, own::Lie, proto::interop::v1::Blob, Outcome, Prost};
+use interop::{arguments::Arguments, broken, own::Lie, proto::interop::v1::Blob, Outcome, Prost};
 use protosocket::{Connection, MessageReactor, ReactorStatus, TcpSocketListener};
 use protosocket_server::{ProtosocketServerConfig, ServerConnector};
 use tokio::{
@@ -19,7 +19,8 @@ impl MessageReactor for Echo {
     type Outbound = Blob;
     type LogicalOutbound = Blob;
 
-    fn on_inbound_message(&mut self, message: Blob) -> ReactorStatus {
+    fn on_inbound_message(&mut self, mut message: Blob) -> ReactorStatus {
+        message.data = broken::bytes(message.data);
         match self.0.send(message) {
             Ok(()) => ReactorStatus::Continue,
             Err(_) => ReactorStatus::Disconnect,
@@ -67,7 +68,8 @@ impl<M: prost::Message + Debug + 'static> MessageReactor for Counter<M> {
     type LogicalOutbound = M;
 
     fn on_inbound_message(&mut self, message: Blob) -> ReactorStatus {
-        self.0.send_modify(|bytes| *bytes += message.data.len());
+        let expected = message.data.iter().filter(|byte| **byte == 7).count();
+        self.0.send_modify(|bytes| *bytes += expected);
         ReactorStatus::Continue
     }
 

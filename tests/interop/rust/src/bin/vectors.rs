@@ -6,6 +6,7 @@
 
 use futures::StreamExt;
 use interop::{
+    broken,
     notes::{Note, NoteCodec},
     own::seat,
     proto::{
@@ -22,6 +23,7 @@ use protosocket_rpc::Message;
 fn encoded<C: Codec + Default>(message: <C as Encoder>::Message) -> String {
     let mut buffer = C::default().encode(message);
     let bytes = buffer.copy_to_bytes(buffer.remaining());
+    let bytes = broken::bytes(bytes.to_vec());
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
