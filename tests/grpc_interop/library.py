@@ -63,5 +63,5 @@ def load(name: str) -> Library:
     services = import_module(f"{_PACKAGE}.for_{name}")
     add = services.add_TestServiceServicer_to_server
     # grpcio's calls end with INTERNAL if a request is written when the time is over already.
-    timeout = 0.5 if name == "grpcio" else 0.001
+    timeout = 2 if name == "grpcio" else 0.001
     return Library(grpc, import_module(f"{grpc.__name__}.aio"), pb, services, add, timeout)

@@ -20,7 +20,7 @@ from tests.grpc_interop.library import Library, load
 from tests.grpc_interop.servicer import Handlers
 from tests.grpc_interop.serving import serving
 
-SERVERS = {
+SERVERS: dict[str, list[type[Handlers]]] = {
     "empty_unary": [broken.Failing],
     "large_unary": [broken.Short, broken.NotOnlyZeros],
     "client_compressed_unary": [broken.NothingExpected],
@@ -66,7 +66,7 @@ async def test_service_that_is_implemented(stubs: Path) -> None:
     await fails("unimplemented_service", replace(library, add=add), Handlers)
 
 
-def half_close(call: Any) -> asyncio.Future[None]:
+def half_close(call: Any) -> Any:
     return asyncio.ensure_future(call.done_writing())
 
 

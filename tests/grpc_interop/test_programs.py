@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +12,7 @@ from support import Certificates
 
 import protosocket_rpc as ps
 from tests.grpc_interop import client, server
-from tests.grpc_interop.calling import Soak
+from tests.grpc_interop.calling import Client, Soak
 from tests.grpc_interop.cases import CASES, run
 from tests.grpc_interop.library import load
 from tests.grpc_interop.processes import start
@@ -68,6 +70,20 @@ async def test_host_override(library: str, stubs: Path, certificates: Certificat
         assert await call_as("localhost") == 0
         with pytest.raises(ps.AioRpcError, match="certificate"):
             await call_as("other.example")
+
+
+async def test_intervals_between_replies(stubs: Path) -> None:
+    library = load("native")
+    wanted = [library.pb.ResponseParameters(interval_us=20_000)] * 2
+    request = library.pb.StreamingOutputCallRequest(response_parameters=wanted)
+    async with (
+        serving(library, f"memory:{uuid.uuid4().hex}") as target,
+        Client(library, target).opened() as opened,
+    ):
+        started = time.perf_counter()
+        replies = [reply async for reply in opened.stub.StreamingOutputCall(request)]
+        assert time.perf_counter() - started >= 0.040
+    assert len(replies) == 2
 
 
 def test_case_that_fails(socket_dir: Path) -> None:
