@@ -52,6 +52,7 @@ def test_functions_exist(file: str, function: str) -> None:
         body = found.body
 
 
+@pytest.mark.source
 async def test_a_call_takes_the_steps_in_their_order() -> None:
     assert len(STEPS) > 20
     taken: list[tuple[str, str]] = []

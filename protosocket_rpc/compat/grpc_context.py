@@ -46,6 +46,7 @@ class GrpcContext:
 
     Attributes:
         ended: as of `ServicerContext`: the RPC has its end.
+        loop: the one that the handler runs on.
     """
 
     def __init__(self, context: Any, path: str) -> None:
@@ -53,6 +54,7 @@ class GrpcContext:
         self._path = path
         self._initial: MetadataLike = ()
         self._cancelled = False
+        self.loop = asyncio.get_running_loop()
         # Calls that the handler has made, which are to end with this RPC.
         self._calls: set[Any] = set()
 
@@ -114,6 +116,10 @@ class GrpcContext:
     def cancelled(self) -> bool:
         return self._cancelled or bool(self._context.cancelled())
 
+    def time_remaining(self) -> float | None:
+        left: float | None = self._context.time_remaining()
+        return left
+
     def adopt(self, call: Any) -> None:
         if self._cancelled:
             call.on_parent_stopped(CANCELLED)
@@ -167,7 +173,7 @@ def for_grpcio(path: str, handler: RpcMethodHandler) -> RpcMethodHandler:
 
     def enter(context: Any) -> GrpcContext:
         adapted = GrpcContext(context, path)
-        CURRENT_RPC.set(adapted)  # type: ignore[arg-type]  # has what calls ask of it
+        CURRENT_RPC.set(adapted)
         return adapted
 
     return handler_of(method, _within(behavior, enter, GrpcContext.on_cancelled))

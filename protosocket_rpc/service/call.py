@@ -11,7 +11,7 @@ from protosocket_rpc.errors import AioRpcError, ConnectionClosed, OutputQueueFul
 from protosocket_rpc.metadata import Metadata, Pairs, metadata_from_wire, metadata_size
 from protosocket_rpc.service.call_credentials import AuthMetadataContext, CallCredentials
 from protosocket_rpc.service.client_session import ClientRpc
-from protosocket_rpc.service.current import CURRENT_RPC
+from protosocket_rpc.service.current import CURRENT_RPC, ServedRpc
 from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.explain import explain
 from protosocket_rpc.service.limits import too_large
@@ -32,7 +32,6 @@ from protosocket_rpc.wire.frame import Status, metadata_field, timeout_field
 if TYPE_CHECKING:
     from protosocket_rpc.service.channel_connection import ChannelConnection
     from protosocket_rpc.service.connector import Connector
-    from protosocket_rpc.service.context import ServicerContext
     from protosocket_rpc.service.method import Method
 
 Request = TypeVar("Request")
@@ -99,7 +98,7 @@ class Call(ClientRpc):
         self.body: bytes | None = None
         self._deadline: float | None = None
         # The RPC whose handler made this call, while that can still cancel it.
-        self._parent: ServicerContext[Any, Any] | None = None
+        self._parent: ServedRpc | None = None
         self._callbacks: list[Callable[[Any], Any]] | None = None
         self._waiters: Waiters | None = None
         self._writers: Waiters | None = None
@@ -113,7 +112,7 @@ class Call(ClientRpc):
         if parent is not None:
             self._inherit(parent)
 
-    def _inherit(self, parent: ServicerContext[Any, Any]) -> None:
+    def _inherit(self, parent: ServedRpc) -> None:
         """The handler of `parent` makes this call: it has no more time than `parent` has."""
         if parent.ended and not parent.cancelled():
             return  # what outlives an RPC that ended well is on its own
@@ -246,7 +245,7 @@ class Call(ClientRpc):
     def on_parent_stopped(self, code: int) -> None:
         """The RPC whose handler made this call has ended over the handler's head."""
         loop = self._connector.loop
-        if self._parent is not None and loop is not self._parent.connection.loop:
+        if self._parent is not None and loop is not self._parent.loop:
             self._parent = None  # that handler runs in another thread
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
                 loop.call_soon_threadsafe(self.on_parent_stopped, code)

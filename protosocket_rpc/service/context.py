@@ -175,6 +175,11 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     def on_rejected(self, message: str) -> None:
         _log.info("%s: rejected, from %s: %s", self.method(), self.peer(), message)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the handler runs on."""
+        return self.connection.loop
+
     def adopt(self, call: Call) -> None:
         """End `call` if this RPC ends over the head of its handler, or at once if it has."""
         if self._calls is None:

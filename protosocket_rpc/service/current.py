@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from protosocket_rpc.service.context import ServicerContext
 
-CURRENT_RPC: ContextVar[ServicerContext[Any, Any] | None] = ContextVar(
-    "protosocket_rpc.current_rpc", default=None
-)
+class ServedRpc(Protocol):
+    """What a call asks of the RPC whose handler makes it, whatever library serves that."""
+
+    @property
+    def ended(self) -> bool:
+        """True once the RPC has its end."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where the handler runs."""
+
+    def cancelled(self) -> bool:
+        """True if that end came from outside of the handler."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+
+    def adopt(self, call: Any) -> None:
+        """End `call` if the RPC ends before it and before its handler."""
+
+    def disown(self, call: Any) -> None:
+        """`call` has ended."""
+
+
+CURRENT_RPC: ContextVar[ServedRpc | None] = ContextVar("protosocket_rpc.current_rpc", default=None)
 
 
 @contextmanager
