@@ -119,9 +119,9 @@ async def test_either_side_refuses_what_is_larger(
 ) -> None:
     """Requests above 100 bytes, and replies, twice as large as their requests, above 150."""
     async with connected(getattr(generated, server), getattr(generated, client)) as stub:
-        for size, expected in (
-            (101, f"{verbs[0]} message larger than max (101 vs. 100)"),
-            (80, f"{verbs[1]} message larger than max (160 vs. 150)"),
+        for size, expected, setting in (
+            (101, f"{verbs[0]} message larger than max (101 vs. 100)", "max_request_size"),
+            (80, f"{verbs[1]} message larger than max (160 vs. 150)", "max_reply_size"),
         ):
             request = b"x" * size
             for code, details in (
@@ -130,6 +130,7 @@ async def test_either_side_refuses_what_is_larger(
             ):
                 assert code is StatusCode.RESOURCE_EXHAUSTED
                 assert expected in details
+                assert f"{setting} of the method" in details
 
 
 async def test_a_reply_that_cannot_be_taken_is_not_lost_behind_the_end(generated: Any) -> None:

@@ -453,10 +453,13 @@ async def test_generators_are_closed_from_the_outermost_on_in_the_rpcs_own_conte
     def named(name: str) -> ps.Interceptor:
         async def watch(call: ps.Invocation, next: ps.Next) -> AsyncIterator[Any]:
             variable.set("set")
+            task = asyncio.current_task()
             try:
                 async for reply in next(call):
                     yield reply
             finally:
+                await asyncio.sleep(0)
+                assert asyncio.current_task() is task  # not the collector's
                 closed.append(f"{name} {variable.get()}")
 
         return watch
