@@ -480,7 +480,7 @@ async def test_a_request_above_the_servers_limit(kind: str, extra: int) -> None:
             error = await failure(call)
             assert error.code() is ps.StatusCode.RESOURCE_EXHAUSTED
             assert "100000" in str(error.details())
-            assert "the server's limit (RpcLimits.max_receive_message_size, grpc." in str(error.details())
+            assert "the server's limit (RpcLimits.max_receive_message_size" in str(error.details())
         assert await pair.unary(bytes(100_000)) == bytes(100_000)
 
 
@@ -495,7 +495,7 @@ async def test_a_reply_above_the_clients_limit(kind: str, extra: int) -> None:
         error = await failure(pair.start(kind))
         assert error.code() is ps.StatusCode.RESOURCE_EXHAUSTED
         assert "100000" in str(error.details())
-        assert "the client's limit (RpcLimits.max_receive_message_size, grpc." in str(error.details())
+        assert "the client's limit (RpcLimits.max_receive_message_size" in str(error.details())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -510,7 +510,7 @@ async def test_a_request_above_the_clients_own_limit(kind: str) -> None:
                 error = await failure(call)
                 assert error.code() is ps.StatusCode.RESOURCE_EXHAUSTED
                 assert "Sent message larger than max (11 vs. 10)" in str(error.details())
-                assert "the client's limit (RpcLimits.max_send_message_size, grpc." in str(error.details())
+                assert "the client's limit (RpcLimits.max_send_message_size" in str(error.details())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -523,7 +523,7 @@ async def test_a_reply_above_the_servers_own_limit(kind: str) -> None:
         error = await failure(pair.start(kind))
         assert error.code() is ps.StatusCode.RESOURCE_EXHAUSTED
         assert "Sent message larger than max (11 vs. 10)" in str(error.details())
-        assert "the server's limit (RpcLimits.max_send_message_size, grpc." in str(error.details())
+        assert "the server's limit (RpcLimits.max_send_message_size" in str(error.details())
 
 
 async def test_limits_as_grpc_names_them() -> None:
