@@ -45,6 +45,7 @@ MODULES = [
     "service/waiters",
     "wire/codec",
     "wire/frame",
+    "wire/large",
 ]
 MYPYC = "mypy[mypyc]>=1.18"
 

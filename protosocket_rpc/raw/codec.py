@@ -14,7 +14,11 @@ Outbound_contra = TypeVar("Outbound_contra", contravariant=True)
 
 
 class Decoder(Protocol[Inbound]):
-    """Turns the bytes of one connection into messages. One per connection: it may hold state."""
+    """Turns the bytes of one connection into messages. One per connection: it may hold state.
+
+    One that keeps part of a message itself, instead of asking for it to be kept, has an attribute
+    `unfinished` that is true meanwhile: a connection does not end well then.
+    """
 
     def decode(self, data: bytes, messages: list[Inbound]) -> int:
         """Append every whole message at the front of `data` to `messages`.

@@ -490,11 +490,16 @@ class Connection(Generic[Inbound, Outbound]):
         self._needed = 0
         return data
 
+    def _in_message(self) -> bool:
+        """True while a message has arrived in part."""
+        unfinished: bool = getattr(self._codec, "unfinished", False)
+        return self._needed > 0 or self._skip > 0 or unfinished
+
     def eof_received(self) -> bool:
         self._eof = True
         if self._closing:
             return False
-        if self._needed or self._skip:
+        if self._in_message():
             self._fail(ConnectionClosed("the peer closed in the middle of a message"))
             return False
         try:
@@ -561,7 +566,7 @@ class Connection(Generic[Inbound, Outbound]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._failure is None:
-            if exc is None and not self._closing and (self._needed or self._skip):
+            if exc is None and not self._closing and self._in_message():
                 exc = ConnectionClosed("the peer closed in the middle of a message")
             self._failure = exc
         self._closing = True

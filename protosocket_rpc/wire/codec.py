@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
+from protosocket_rpc.raw.connection import LARGE
 from protosocket_rpc.raw.varint import MAX_VARINT_BYTES, decode_varint
 from protosocket_rpc.rpc.message import CANCEL, END
 from protosocket_rpc.wire.frame import MOST_FIELDS, OVERSIZED, Frame, check_fields, parse_frame
+from protosocket_rpc.wire.large import LargeFrame
 
 # Length prefix, id and code together take at most this many bytes.
 _HEAD = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)
@@ -25,6 +27,7 @@ class FrameCodec:
     """
 
     __slots__ = (
+        "_large",
         "_max_frame_size",
         "_needed",
     )
@@ -32,11 +35,13 @@ class FrameCodec:
     def __init__(self, max_frame_size: int) -> None:
         self._max_frame_size = max_frame_size
         self._needed = 0
+        # The frame that is arriving in pieces, if it is large.
+        self._large: LargeFrame | None = None
 
     def decode(self, data: bytes, messages: list[Frame]) -> int:
         size = len(data)
         limit = self._max_frame_size
-        pos = 0
+        pos = 0 if self._large is None else self._continue(data, messages)
         while pos < size:
             length = data[pos]
             start = pos + 1
@@ -54,6 +59,9 @@ class FrameCodec:
                     return pos
                 messages.append(self._oversized(data, start, length))
             elif end > size:
+                if length >= LARGE:
+                    self._large = LargeFrame(length)
+                    return self._large.take(data, start)
                 self._needed = end - pos
                 return pos
             else:
@@ -66,8 +74,23 @@ class FrameCodec:
     def needed(self) -> int:
         return self._needed
 
+    @property
+    def unfinished(self) -> bool:
+        """True while a large frame has arrived in part: that part is kept here."""
+        return self._large is not None
+
     def encode(self, message: bytes) -> bytes:
         return message
+
+    def _continue(self, data: bytes, messages: list[Frame]) -> int:
+        """Take in more of a large frame; the position in `data` where that ends."""
+        large = self._large
+        assert large is not None
+        end = large.take(data, 0)
+        if not large.missing:
+            self._large = None
+            messages.append(large.frame())
+        return end
 
     def _oversized(self, data: bytes, start: int, length: int) -> Frame:
         """What a frame above the limit says of itself in its first two fields."""

@@ -1,0 +1,126 @@
+"""Large frames that arrive in pieces: the same comes out as if they had come whole."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+
+import pytest
+
+from protosocket_rpc.errors import DecodeError
+from protosocket_rpc.raw.varint import encode_varint
+from protosocket_rpc.wire.codec import FrameCodec
+from protosocket_rpc.wire.frame import (
+    MORE_FIELD,
+    Frame,
+    body_field,
+    credit_field,
+    encode_body_frame,
+    encode_frame,
+    metadata_field,
+    method_field,
+    parse_frame,
+)
+
+MAX = 1 << 20
+SMALL = encode_body_frame(3, b"", b"small", b"")
+BODY = random.Random(1).randbytes(100_000)
+METADATA = [("k", bytes(5000))]
+
+FRAMES = {
+    "fragment": encode_body_frame(7, b"", BODY, MORE_FIELD),
+    "opening": encode_body_frame(
+        2**40, method_field("/a.B/C"), BODY, metadata_field([("k", b"v")])
+    ),
+    "long method": encode_body_frame(7, method_field("/" + 5000 * "m"), BODY, b""),
+    "much behind": encode_body_frame(7, b"", BODY, metadata_field(METADATA)),
+    "body later": encode_frame(7, 0, metadata_field(METADATA) + body_field(BODY)),
+    "two bodies": encode_frame(7, 0, body_field(BODY) + body_field(b"last")),
+    "small body": encode_frame(7, 0, body_field(b"b") + 9 * metadata_field(METADATA)),
+    "no body": encode_frame(7, 0, 9 * metadata_field(METADATA) + credit_field(9)),
+    "code": encode_frame(7, 2, body_field(BODY)),
+}
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    pieces = []
+    while data:
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(data[:size])
+        data = data[size:]
+    return pieces
+
+
+def received(codec: FrameCodec, pieces: list[bytes]) -> list[Frame]:
+    """As a connection hands them in."""
+    messages: list[Frame] = []
+    kept = b""
+    for piece in pieces:
+        data = kept + piece
+        kept = data[codec.decode(data, messages) :]
+    assert not kept
+    return messages
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize(
+    "sizes",
+    [[1 << 20], [70_000], [40_000, 1], [1, 40_000], [3, 33_000], [9, 90_000], [1000], [99_990, 7]],
+    ids=str,
+)
+def test_a_frame_in_pieces_is_the_frame(name: str, sizes: list[int]) -> None:
+    data = FRAMES[name]
+
+    prefix = next(n for n in range(1, 5) if data[n - 1] < 0x80)
+    whole = parse_frame(data, prefix, len(data))
+    codec = FrameCodec(MAX)
+    first, frame, last = received(codec, cut(SMALL + data + SMALL, sizes))
+    assert vars(frame) == vars(whole)
+    assert (first.body, last.body) == (b"small", b"small")
+    assert not codec.unfinished
+
+
+def test_what_is_missing_is_known() -> None:
+    codec = FrameCodec(MAX)
+    data = FRAMES["fragment"]
+    assert codec.decode(data[:-1], []) == len(data) - 1
+    assert codec.unfinished
+    messages: list[Frame] = []
+    assert codec.decode(data[-1:] + SMALL[:3], messages) == 1
+    assert not codec.unfinished
+    assert messages[0].body == BODY
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x22" + encode_varint(200_000) + BODY,  # the body goes beyond the end
+        b"\x08" + 60_000 * b"\x80",
+        b"\x22" + encode_varint(len(BODY)) + BODY + b"\x28",
+        20_000 * (b"\x2a\x00" + b"\x32\x00"),  # too many fields
+    ],
+    ids=["beyond", "id", "behind", "fields"],
+)
+def test_a_broken_frame_is_refused(content: bytes) -> None:
+    codec = FrameCodec(MAX)
+    data = encode_varint(len(content)) + content
+    with pytest.raises(DecodeError):
+        received(codec, cut(data, [33_000]))
+
+
+@pytest.mark.parametrize("size", [100, 5000])
+def test_pieces_take_no_more_than_their_bytes(size: int) -> None:
+    codec = FrameCodec(MAX)
+    data = encode_body_frame(1, b"", bytes(500_000), b"")
+    pieces = cut(data[:-1], [size])
+    codec.decode(data[:1000], [])  # what is made once
+    codec = FrameCodec(MAX)
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            codec.decode(piece, [])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert codec.unfinished
+    assert held < 700_000
