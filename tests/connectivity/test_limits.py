@@ -176,6 +176,23 @@ async def test_an_old_connection_is_replaced_and_no_call_notices(
         assert 4 <= len(seen) <= 6
 
 
+async def test_connections_of_the_same_age_do_not_end_at_the_same_time(
+    virtual_clock: VirtualClock,
+) -> None:
+    ends: set[float] = set()
+
+    async def use(target: str) -> None:
+        async with ps.insecure_channel(target) as channel:
+            await channel.channel_ready()
+            await channel.wait_for_state_change(State.READY)
+            ends.add(virtual_clock.time())
+
+    async with paired(server=options(max_age=60)) as pair:
+        await asyncio.gather(*[use(pair.target) for _ in range(20)])
+    assert len(ends) > 5
+    assert 53 < min(ends) < max(ends) < 70
+
+
 async def test_calls_of_an_old_connection_end_within_the_grace(virtual_clock: VirtualClock) -> None:
     held = Held()
     async with paired(server=options(max_age=60, max_age_grace=60), Unary=held) as pair:

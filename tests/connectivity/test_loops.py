@@ -63,6 +63,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
+        self._released = asyncio.Event()
         async with serving(Unary=self._unary) as server:
             self.target = server.target
             self._running = server.server._running
@@ -72,8 +73,12 @@ class Server:
     async def _unary(self, request: bytes, context: Any) -> bytes:
         self.peers[context.peer()] += 1
         if request == b"hold":
-            await asyncio.Event().wait()
+            await self._released.wait()
         return request
+
+    def release(self) -> None:
+        """Let what is held end."""
+        self._loop.call_soon_threadsafe(self._released.set)
 
     async def _until_connections(self, number: int) -> None:
         assert self._running is not None
@@ -222,6 +227,32 @@ def test_close_reaches_the_loops_of_other_threads(make_loop: MakeLoop) -> None:
             for holder in holders:
                 holder.result()
         assert [type(error) for error in outcomes] == [asyncio.CancelledError] * 2
+        server.wait_for_connections(0)
+
+
+def test_close_gives_the_loops_of_other_threads_its_grace(make_loop: MakeLoop) -> None:
+    with Server() as server:
+        channel = ps.insecure_channel(server.target)
+        connected = threading.Barrier(2)
+
+        async def hold() -> bytes:
+            call = Stub(channel).unary(b"hold")
+            await call.wait_for_connection()
+            connected.wait()
+            return await call
+
+        async def main() -> None:
+            await asyncio.get_running_loop().run_in_executor(None, connected.wait)
+            closing = asyncio.ensure_future(channel.close(30.0))
+            await asyncio.wait([closing], timeout=0.05)
+            assert not closing.done()
+            server.release()
+            await closing
+
+        with ThreadPoolExecutor(1) as pool:
+            holder = pool.submit(run, make_loop, hold())
+            run(make_loop, main())
+            assert holder.result() == b"hold"
         server.wait_for_connections(0)
 
 

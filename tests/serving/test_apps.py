@@ -151,7 +151,7 @@ async def test_a_socket_from_who_has_started_it() -> None:
             "f'--bind=fd:{fd}', *sys.argv[1:]])"
         )
         async with calling(f"127.0.0.1:{port}") as stub:
-            process = subprocess.Popen(  # noqa: ASYNC220
+            process = subprocess.Popen(  # noqa: ASYNC220  # not for long
                 [sys.executable, "-c", program, str(sock.fileno()), "app:server", "--workers=2"],
                 cwd=PROGRAMS,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
