@@ -40,6 +40,8 @@ _CHUNKS: Final = 256
 
 _FEWEST_PER_FLUSH: Final = 2
 _MOST_PER_FLUSH: Final = 16
+# Who sends on and on, and hears nothing meanwhile, spends more on system calls than a wait costs.
+_MOST_PER_BURST: Final = 64
 
 
 class Registry(Protocol):
@@ -199,7 +201,7 @@ class Connection(Generic[Inbound, Outbound]):
                     # In two steps: the transport may call back.
                     self._out = []
                     self._transport.write(b"".join(out))
-                    if self.flush_every < _MOST_PER_FLUSH:  # a burst: fewer, larger writes
+                    if self.flush_every < _MOST_PER_BURST:  # a burst: fewer, larger writes
                         self.flush_every <<= 1
             elif self._alone:
                 self._alone = False  # what follows in this turn waits for the others
