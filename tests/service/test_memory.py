@@ -226,7 +226,9 @@ async def test_memory_of_many(outcome: str) -> None:
             gc.enable()
     print(f"{MANY} {outcome}: {blocks:+} blocks, {resident:+} bytes, {garbage} garbage")
     assert garbage == 0
-    assert blocks < 300  # of the allocator: an RPC is made of dozens
+    # Of the allocator. One for each RPC would be too many; hundreds, however many RPCs there were,
+    # are lists and tables that a burst has made room in.
+    assert blocks < max(800, MANY // 20)
 
 
 @pytest.mark.usefixtures("quiet")
