@@ -103,6 +103,8 @@ class Call(ClientRpc):
         self._waiters: Waiters | None = None
         self._writers: Waiters | None = None
         self._request_task: asyncio.Task[None] | None = None
+        # Of who awaits the reply; made by them, for it may be here by then.
+        self._future: asyncio.Future[None] | None = None
         if timeout is not None and not timeout >= _FOREVER:
             if timeout != timeout:
                 raise ValueError("a timeout is a number of seconds, not NaN")
@@ -502,16 +504,7 @@ class Call(ClientRpc):
 class ReplyCall(Call, Generic[Request, Reply]):
     """A call that ends with one reply. Awaiting it gives the reply, twice the same object."""
 
-    def __init__(
-        self,
-        method: Method,
-        connector: Connector,
-        timeout: float | None,
-        metadata: Pairs | None,
-        wait_for_ready: bool | None,
-    ) -> None:
-        Call.__init__(self, method, connector, timeout, metadata, wait_for_ready)
-        self._future: asyncio.Future[Any] = connector.loop.create_future()
+    _reply: Any = None
 
     def on_reply(self, body: bytes) -> None:
         try:
@@ -521,8 +514,10 @@ class ReplyCall(Call, Generic[Request, Reply]):
             self.on_finished(*parse_failure(error, "Exception deserializing response!"), None)
             return
         self._outcome = OK
-        if not self._future.done():
-            self._future.set_result(reply)
+        self._reply = reply
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(None)
         if (
             self.bucket is not None
             or self._parent is not None
@@ -536,22 +531,27 @@ class ReplyCall(Call, Generic[Request, Reply]):
     def on_finished(self, code: int, message: str, status: Status | None) -> None:
         super().on_finished(code, message, status)
         future = self._future
-        if not future.done():
+        if future is not None and not future.done():
             if self._locally_cancelled:
                 future.cancel(LOCALLY_CANCELLED)
             else:
                 future.set_result(None)
 
     def __await__(self) -> Generator[Any, Any, Reply]:
-        try:
-            reply: Reply = yield from self._future
-        except asyncio.CancelledError:
-            # The task that waits was cancelled: so is the RPC. Or it was, and this is how.
-            self.cancel()
-            raise
+        if not self.finished:
+            future = self._future
+            if future is None:
+                future = self._future = self._connector.loop.create_future()
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                # The task that waits was cancelled: so is the RPC. Or it was, and this is how.
+                self.cancel()
+                raise
         if self._outcome != OK:
             # Not kept: a call that held what it has raised would be a cycle.
             raise self.error()
+        reply: Reply = self._reply
         return reply
 
 

@@ -79,7 +79,9 @@ class ClientSession(ServiceSession):
             ConnectionClosed: the connection has ended.
             OutputQueueFull: the server does not read, and too much waits for it.
         """
-        connection = self.sender()
+        connection = self.connection
+        if connection is None:
+            raise ConnectionClosed("the connection is not open yet")
         id = self._last_id + 1
         self._last_id = id
         rpc.id = id
@@ -266,22 +268,11 @@ class ClientRpc(ServiceRpc):
 
     def on_message(self, message: Frame) -> None:
         body = message.body
-        if (
-            body is not None
-            and message.metadata is None
-            and message.trailers is None
-            and message.status is None
-            and not message.more
-            and not message.compression
-        ):
+        if message.plain and body is not None:
             receive = self.receive
             if receive is not None:
                 # Of a stream, all but the first.
-                if (
-                    self.initial_metadata_pairs is not None
-                    and not message.credit
-                    and receive.store_plain(body)
-                ):
+                if self.initial_metadata_pairs is not None and receive.store_plain(body):
                     self.on_readable()
                     return
             elif self.send is None:

@@ -99,7 +99,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def start(self) -> None:
         """Take in the opening frame, and start the handler as soon as it has what it needs."""
-        if self.opening.timeout_us:
+        if not self.opening.plain and self.opening.timeout_us:
             self._deadline = self.connection.deadline_of(self.opening)
             if self._deadline is None:
                 self.fail(DEADLINE_EXCEEDED, "Deadline Exceeded")

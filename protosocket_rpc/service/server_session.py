@@ -200,7 +200,7 @@ class ServerRpc(ServiceRpc):
         """
         opening = self.opening
         session = self.session
-        metadata = opening.metadata
+        metadata = None if opening.plain else opening.metadata
         if metadata is not None:
             size = metadata_size(metadata)
             limit = session.limits.max_metadata_size
@@ -229,11 +229,9 @@ class ServerRpc(ServiceRpc):
             )
         elif body is None:
             return self._refuse_kind()
-        elif (
-            not opening.more
-            and not opening.compression
-            and len(body) <= session.limits.max_receive_message_size
-        ):
+        elif (opening.plain or not (opening.more or opening.compression)) and len(
+            body
+        ) <= session.limits.max_receive_message_size:
             # The common case. Most have ended when this returns, and never need the table.
             self.on_request(body)
             if self.ended:
@@ -283,7 +281,7 @@ class ServerRpc(ServiceRpc):
         if body is not None:
             if receive is None or receive.ended:
                 self.reject(INTERNAL, "a request arrived after the last one that was due")
-            elif not message.more and not message.compression and receive.store_plain(body):
+            elif message.plain and receive.store_plain(body):
                 self.on_readable()
             else:
                 self._on_body(message)

@@ -9,7 +9,7 @@ import contextlib
 from collections import deque
 from typing import Final
 
-from protosocket_rpc.errors import OutputQueueFull, ProtocolError
+from protosocket_rpc.errors import ConnectionClosed, OutputQueueFull, ProtocolError
 from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.rpc.message import END, NORMAL
@@ -101,12 +101,14 @@ class ServiceSession(Session[Frame, bytes]):
     def tell(self, data: bytes) -> None:
         """Send what the peer cannot do without: if it cannot be sent, the connection ends."""
         connection = self.connection
-        if connection is None or connection.closing:
+        if connection is None:
             return
         try:
             connection.write(data)
         except OutputQueueFull as error:
             connection.abort(error)
+        except ConnectionClosed:
+            pass  # the peer is past needing it
 
     # -- the connection itself -------------------------------------------------------------
 

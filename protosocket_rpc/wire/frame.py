@@ -54,8 +54,19 @@ class Status:
 
 
 class Frame(Tagged):
-    """One frame, as received. A field that was not sent has its default."""
+    """One frame, as received. A field that was not sent has its default.
 
+    Attributes:
+        plain: there are no fields but id, code, method and body.
+    """
+
+    timeout_us: int = 0
+    metadata: Pairs | None = None
+    trailers: Pairs | None = None
+    status: Status | None = None
+    compression: int = 0
+    credit: int = 0
+    more: bool = False
     settings: Settings | None = None
     ping: int | None = None
     pong: int | None = None
@@ -69,13 +80,7 @@ class Frame(Tagged):
         self.code = NORMAL
         self.method: str = ""
         self.body: bytes | None = None
-        self.timeout_us: int = 0
-        self.metadata: Pairs | None = None
-        self.trailers: Pairs | None = None
-        self.status: Status | None = None
-        self.compression: int = 0
-        self.credit: int = 0
-        self.more: bool = False
+        self.plain = True
 
     def __repr__(self) -> str:
         name = ("NORMAL", "CANCEL", "END", "OVERSIZED")[self.code]
@@ -113,55 +118,60 @@ def parse_frame(data: bytes, pos: int, end: int) -> Frame:
         while pos < end:
             tag = data[pos]
             pos += 1
-            if tag == 0x22:  # body
+            if tag == 0x08:  # id
+                value = data[pos]
+                pos += 1
+                if value >= 0x80:  # most have 3 or 4 bytes: not worth a call
+                    second = data[pos]
+                    if second < 0x80:
+                        value += (second << 7) - 0x80
+                        pos += 1
+                    elif data[pos + 1] < 0x80:
+                        value += (second << 7) + (data[pos + 1] << 14) - 0x4080
+                        pos += 2
+                    elif data[pos + 2] < 0x80:
+                        value += (second << 7) + (data[pos + 1] << 14) - 0x204080
+                        value += data[pos + 2] << 21
+                        pos += 3
+                    else:
+                        value, pos = decode_varint(data, pos - 1, end)
+                        if pos < 0:
+                            break
+                frame.id = value
+            elif tag == 0x22:  # body
                 size = data[pos]
                 pos += 1
                 if size >= 0x80:
                     size, pos = decode_varint(data, pos - 1, end)
+                    if pos < 0:
+                        break
                 stop = pos + size
-                if pos < 0 or stop > end:
+                if stop > end:
                     raise DecodeError("the body of a frame goes beyond its end")
                 frame.body = data[pos:stop]
                 pos = stop
-            elif tag == 0x08:  # id
-                value = data[pos]
-                pos += 1
-                if value >= 0x80:  # most have 3 or 4 bytes: not worth a call
-                    value &= 0x7F
-                    shift = 7
-                    byte = data[pos]
-                    while byte >= 0x80 and shift < 28:
-                        value |= (byte & 0x7F) << shift
-                        shift += 7
-                        pos += 1
-                        byte = data[pos]
-                    if byte < 0x80:
-                        value |= byte << shift
-                        pos += 1
-                    else:
-                        value, pos = decode_varint(data, pos - shift // 7, end)
-                frame.id = value
             elif tag == 0x1A:  # method
                 size = data[pos]
                 pos += 1
                 if size >= 0x80:
                     size, pos = decode_varint(data, pos - 1, end)
+                    if pos < 0:
+                        break
                 stop = pos + size
-                if pos < 0 or stop > end:
+                if stop > end:
                     raise DecodeError("the method of a frame goes beyond its end")
-                frame.method = str(data[pos:stop], "utf-8")
+                frame.method = data[pos:stop].decode()
                 pos = stop
             elif tag == 0x10:  # code
-                value = data[pos]
-                pos += 1
-                if value >= 0x80:
-                    value, pos = decode_varint(data, pos - 1, end)
+                value, pos = decode_varint(data, pos, end)
                 # As in protosocket-rpc: any other value is a cancel.
                 frame.code = value if value <= END else CANCEL
+                if pos < 0:
+                    break
             else:
                 pos = _parse_rare_field(frame, tag, data, pos, end)
-            if pos < 0:
-                break
+                if pos < 0:
+                    break
     except IndexError:
         pos = -1
     except UnicodeDecodeError:
@@ -173,6 +183,7 @@ def parse_frame(data: bytes, pos: int, end: int) -> Frame:
 
 def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -> int:
     """Read a field other than id, code, method and body; its tag's first byte was read."""
+    frame.plain = False
     if tag >= 0x80:
         tag, pos = decode_varint(data, pos - 1, end)
         if pos < 0:
@@ -425,7 +436,35 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
         before: the encoded fields between code and body: the method.
         after: the encoded fields behind the body.
     """
-    return b"".join((encode_body_head(id, before, len(body), len(after)), body, after))
+    size = len(body)
+    length = 7 + len(before) + size + len(after)
+    # Nearly all are small and have an id of 3 or 4 bytes: one step in place of many.
+    if length < 0x80 and 0x4000 <= id < 0x10000000:
+        low = id & 0x7F | 0x80
+        middle = id >> 7 & 0x7F | 0x80
+        if id < 0x200000:
+            return b"%c\x08%c%c%c%b\x22%c%b%b" % (
+                length - 1,
+                low,
+                middle,
+                id >> 14,
+                before,
+                size,
+                body,
+                after,
+            )
+        return b"%c\x08%c%c%c%c%b\x22%c%b%b" % (
+            length,
+            low,
+            middle,
+            id >> 14 & 0x7F | 0x80,
+            id >> 21,
+            before,
+            size,
+            body,
+            after,
+        )
+    return b"".join((encode_body_head(id, before, size, len(after)), body, after))
 
 
 def encode_item(id_field: bytes, body: bytes) -> bytes:

@@ -121,8 +121,10 @@ def test_what_is_written_is_what_protobuf_writes(frame_pb2: ModuleType, seed: in
 
 @pytest.mark.parametrize("before", [b"", method_field("/a.B/C")])
 @pytest.mark.parametrize("after", [b"", timeout_field(500)])
-@pytest.mark.parametrize("size", [0, 1, 123, 124, 127, 128, 100_000])
-@pytest.mark.parametrize("id", [1, 127, 128, 2**64 - 1])
+@pytest.mark.parametrize("size", [0, 1, 110, 111, 119, 120, 121, 122, 123, 124, 127, 128, 100_000])
+@pytest.mark.parametrize(
+    "id", [1, 127, 128, 2**14 - 1, 2**14, 2**21 - 1, 2**21, 2**28 - 1, 2**28, 2**64 - 1]
+)
 def test_the_frame_with_a_body_is_what_protobuf_writes(
     frame_pb2: ModuleType, before: bytes, after: bytes, size: int, id: int
 ) -> None:
