@@ -32,8 +32,6 @@ LARGE: Final = 32 * 1024
 
 # What was queued for a peer that did not read goes to the transport in pieces of this size.
 _PIECE: Final = 256 * 1024
-# Bytes of output that wait for a peer before a server reads no more of what it sends.
-_MOST_HELD: Final = 64 * 1024
 # Chunks of an unfinished message are joined in groups of so many: tiny ones cost more than their
 # own size.
 _CHUNKS: Final = 256
@@ -238,8 +236,6 @@ class Connection(Generic[Inbound, Outbound]):
             )
         self._out.append(data)
         self._queued += len(data)
-        if self._reads_only_while_writable:
-            self._update_reading()
 
     def flush(self) -> None:
         """Hand all that is queued to the transport now."""
@@ -314,8 +310,7 @@ class Connection(Generic[Inbound, Outbound]):
         # After the peer's end, resuming would have it told again.
         if self._closing or self._eof:
             return
-        held = self._stalled and self._queued > _MOST_HELD
-        if self._reading_paused or (held and self._reads_only_while_writable):
+        if self._reading_paused or (self._stalled and self._reads_only_while_writable):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -533,9 +528,9 @@ class Connection(Generic[Inbound, Outbound]):
             return
         self._stalled = False
         self._flush_queued()
-        self._update_reading()
         if self._stalled or self._closing:
             return
+        self._update_reading()
         waiters = self._writable_waiters
         self._writable_waiters = None
         for waiter in waiters or ():
