@@ -58,8 +58,7 @@ class GrpcMethod:
             )
         )
         if parent is not None:
-            adopted: Any = made
-            parent.adopt(adopted)
+            parent.adopt(made)
             made.add_done_callback(parent.disown)
         return made
 

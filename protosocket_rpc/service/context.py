@@ -35,7 +35,7 @@ from protosocket_rpc.status import (
 from protosocket_rpc.wire.frame import Frame
 
 if TYPE_CHECKING:
-    from protosocket_rpc.service.call import Call
+    from protosocket_rpc.service.current import MadeCall
     from protosocket_rpc.service.server_connection import ServiceConnection
 
 Request = TypeVar("Request")
@@ -89,7 +89,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         self._callbacks: list[Callable[[Any], Any]] | None = None
         self._stopped = False
         # Calls in flight that the handler has made, while they are to end with this RPC.
-        self._calls: set[Call] | None = None
+        self._calls: set[MadeCall] | None = None
         if self.streams_replies:
             self._writers: Waiters = []
         if self.streams_requests:
@@ -180,7 +180,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         """The loop that the handler runs on."""
         return self.connection.loop
 
-    def adopt(self, call: Call) -> None:
+    def adopt(self, call: MadeCall) -> None:
         """End `call` if this RPC ends over the head of its handler, or at once if it has."""
         if self._calls is None:
             self._calls = {call}
@@ -190,7 +190,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         if self._stopped:
             call.on_parent_stopped(self._stop_code)
 
-    def disown(self, call: Call) -> None:
+    def disown(self, call: MadeCall) -> None:
         """`call` has ended."""
         if self._calls is not None:
             self._calls.discard(call)

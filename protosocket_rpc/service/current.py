@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Protocol
+
+
+class MadeCall(Protocol):
+    """A call that a handler has made, by whatever library."""
+
+    def on_parent_stopped(self, code: int) -> None:
+        """The RPC of that handler has ended, for this status code."""
 
 
 class ServedRpc(Protocol):
@@ -26,10 +33,10 @@ class ServedRpc(Protocol):
     def time_remaining(self) -> float | None:
         """Seconds until the deadline; None without one."""
 
-    def adopt(self, call: Any) -> None:
+    def adopt(self, call: MadeCall) -> None:
         """End `call` if the RPC ends before it and before its handler."""
 
-    def disown(self, call: Any) -> None:
+    def disown(self, call: MadeCall) -> None:
         """`call` has ended."""
 
 

@@ -226,6 +226,7 @@ METHODS = {
 }
 
 
+@pytest.mark.source
 @pytest.mark.parametrize(
     ("kind", "method"), [(kind, method) for kind, names in METHODS.items() for method in names]
 )

@@ -82,12 +82,14 @@ RUNTIMES = {
 }
 
 
+@pytest.mark.source
 @pytest.mark.parametrize("case", RUNTIMES)
 async def test_broken_runtime(case: str, stubs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*RUNTIMES[case])
     await fails(case, load("native"), Handlers)
 
 
+@pytest.mark.source
 async def test_forgotten_deadline(stubs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = StreamStreamMultiCallable.__call__
     monkeypatch.setattr(
