@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import warnings
 from collections.abc import AsyncIterator
@@ -28,13 +29,17 @@ service Limits {
   rpc Echo(M) returns (M);
   rpc Stream(stream M) returns (stream M);
   rpc Slow(M) returns (M) { option (protosocket.method).timeout = 0.05; }
+  rpc SlowReplies(M) returns (stream M) { option (protosocket.method).timeout = 0.05; }
+  rpc SlowRequests(stream M) returns (M) { option (protosocket.method).timeout = 0.05; }
+  rpc SlowBoth(stream M) returns (stream M) { option (protosocket.method).timeout = 0.05; }
+  rpc Remaining(M) returns (M) { option (protosocket.method).timeout = 100; }
   rpc Old(M) returns (M) { option deprecated = true; }
   rpc Read(M) returns (M) { option idempotency_level = NO_SIDE_EFFECTS; }
   rpc Set(M) returns (M) { option idempotency_level = IDEMPOTENT; }
 }
 """
 # The same without limits: the other side of a peer that has not heard of them.
-NO_LIMITS = PROTO.replace(", max_request_size: 100, max_reply_size: 150", "")
+NO_LIMITS = re.sub(r"option \(protosocket\.\w+\).*?;", "", PROTO)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +72,21 @@ def servicer(module: Any) -> Any:
                 yield request * 2
 
         async def Slow(self, request: bytes, context: Any) -> bytes:
-            assert 0 < context.time_remaining() < 1
+            assert context.time_remaining() <= 0.05
             await asyncio.Event().wait()
             raise AssertionError("nobody sets it")
+
+        async def SlowReplies(self, request: Any, context: Any) -> AsyncIterator[bytes]:
+            yield await self.Slow(b"", context)
+
+        async def SlowRequests(self, requests: Any, context: Any) -> bytes:
+            return await self.Slow(b"", context)
+
+        async def SlowBoth(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
+            yield await self.Slow(b"", context)
+
+        async def Remaining(self, request: bytes, context: Any) -> bytes:
+            return b"%f" % context.time_remaining()
 
         async def Old(self, request: bytes, context: Any) -> bytes:
             return request
@@ -143,10 +160,25 @@ async def test_a_reply_that_cannot_be_taken_is_not_lost_behind_the_end(generated
         assert await call.code() is StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_default_timeout_ends_a_call_that_names_none(generated: Any) -> None:
-    async with connected(generated.limits, generated.limits) as stub:
-        code, _ = await refusal(stub.Slow(b""))
+@pytest.mark.parametrize("method", ["Slow", "SlowReplies", "SlowRequests", "SlowBoth"])
+@pytest.mark.parametrize(("server", "client"), [("limits", "no_limits"), ("no_limits", "limits")])
+async def test_a_default_timeout_holds_if_one_side_knows_of_it(
+    server: str, client: str, method: str, generated: Any
+) -> None:
+    """Whatever the kind of the method."""
+    async with connected(getattr(generated, server), getattr(generated, client)) as stub:
+        call = getattr(stub, method)
+        if method in ("Slow", "SlowRequests"):
+            code, _ = await refusal(call([b""] if method == "SlowRequests" else b""))
+        else:
+            code, _ = await refusal_of_stream(call([b""] if method == "SlowBoth" else b""))
         assert code is StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_callers_timeout_goes_before_the_default(generated: Any) -> None:
+    async with connected(generated.limits, generated.limits) as stub:
+        assert 0 < float(await stub.Remaining(b"")) <= 100
+        assert 100 < float(await stub.Remaining(b"", timeout=1000)) <= 1000
 
 
 async def test_a_deprecated_method_warns_once_of_the_calling_line(generated: Any) -> None:

@@ -99,8 +99,13 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
 
     def start(self) -> None:
         """Take in the opening frame, and start the handler as soon as it has what it needs."""
-        if not self.opening.plain and self.opening.timeout_us:
-            self._deadline = self.connection.deadline_of(self.opening)
+        opening = self.opening
+        if self.handler.timeout_us and (opening.plain or not opening.timeout_us):
+            # The caller does not know of the method's default.
+            opening.timeout_us = self.handler.timeout_us
+            opening.plain = False
+        if not opening.plain and opening.timeout_us:
+            self._deadline = self.connection.deadline_of(opening)
             if self._deadline is None:
                 self.fail(DEADLINE_EXCEEDED, "Deadline Exceeded")
                 return

@@ -41,6 +41,7 @@ class Handler:
         "serve",
         "streams_replies",
         "streams_requests",
+        "timeout_us",
     )
 
     def __init__(
@@ -73,6 +74,8 @@ class Handler:
         )
         self.serialize: Callable[[Any], bytes] = method.reply.serialize
         self.max_reply_size = method.max_reply_size
+        # For callers that name no timeout; 0 is none.
+        self.timeout_us: int = 0 if method.timeout is None else max(int(method.timeout * 1e6), 1)
         self.serve: Callable[[ServicerContext[Any, Any], Any], Coroutine[Any, Any, None]] = (
             _serve_replies if method.streams_replies else _serve_reply
         )
