@@ -1,4 +1,4 @@
-"""`python -m benchmarks quick | full | report`; see docs/benchmarks.md."""
+"""`python -m benchmarks quick | full | rust | report`; see docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.peer import Peer
-from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
+from benchmarks.peers import BASELINE, FLOOR, PAIRS, PEERS, active_build
 from benchmarks.results import Results
 from benchmarks.run import Plan, Runner, say
 from benchmarks.workloads import FULL, QUICK, Workload
 
 _RESULTS = Path(__file__).parent / "results"
+_RUST = _RESULTS / "rust.json"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     quick.set_defaults(command=_quick, minutes=0.7, rounds=3)
     full = commands.add_parser("full", help="every peer and every workload")
     full.set_defaults(command=_full)
-    for command in (quick, full):
+    rust = commands.add_parser("rust", help="pairs of Python and Rust, and tonic")
+    rust.set_defaults(command=_rust, minutes=1.2, rounds=3)
+    for command in (quick, full, rust):
         command.add_argument("--only", action="append", metavar="TEXT", help=(
             "only workloads whose name contains TEXT; may be repeated; "
             "'open loop' and 'costs' name the parts that are not workloads"))  # fmt: skip
@@ -80,6 +83,14 @@ def _full(options: argparse.Namespace) -> None:
     _plot(results, path.parent)
 
 
+def _rust(options: argparse.Namespace) -> None:
+    workloads = _selected(QUICK, options.only)
+    plan = Plan(
+        workloads, options.rounds, options.minutes, open_loop=False, costs=False, here=False
+    )
+    _write(Runner(plan, PAIRS, say).run(), options.out or _RUST)
+
+
 def _named(names: str | None) -> list[Peer]:
     if not names:
         return PEERS
@@ -118,6 +129,10 @@ def _plot(results: Results, directory: Path) -> list[Path]:
 def _report(options: argparse.Namespace) -> None:
     results = Results.load(options.json)
     _write(results, options.json)
+    if options.json.name == _RUST.name:
+        if options.docs:
+            _fill("docs/benchmarks.md", report.render(results), "rust")
+        return
     plots = _plot(results, options.json.resolve().parent)
     if options.docs:
         pictures = [path.relative_to(_ROOT) for path in plots]
@@ -126,9 +141,13 @@ def _report(options: argparse.Namespace) -> None:
             "README.md": report.summary(results) + report.pictures(pictures[:1], ""),
         }
         for name, text in texts.items():
-            path = _ROOT / name
-            path.write_text(report.replace_in(path.read_text(), text))
-            say(f"written: {path}")
+            _fill(name, text)
+
+
+def _fill(name: str, text: str, section: str = "benchmarks") -> None:
+    path = _ROOT / name
+    path.write_text(report.replace_in(path.read_text(), text, section))
+    say(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ from typing import Any
 
 from benchmarks import targets
 from benchmarks.open_loop import P999_LIMIT_MS
-from benchmarks.peers import BASELINE
+from benchmarks.peers import BASELINE, FROM_RUST
 from benchmarks.results import Measurement, OpenLoop, PeerResults, Results, ratio
 from benchmarks.workloads import CONCURRENCIES, FULL, SIZES, STREAM_SIZES
 
 Cell = Callable[[PeerResults], str]
 _BESIDE = {workload.name for workload in FULL if workload.work.background}
-_MARKERS = re.compile(r"(<!-- benchmarks: begin[^>]*-->\n).*?(<!-- benchmarks: end -->)", re.DOTALL)
 
 
 def render(results: Results) -> str:
@@ -55,11 +54,17 @@ def pictures(paths: Iterable[Path], prefix: str) -> str:
     return "".join(f"\n![{path.stem.replace('_', ' ')}]({prefix}{path})\n" for path in paths) + "\n"
 
 
-def replace_in(document: str, report: str) -> str:
-    """The document with the report between its two markers. Raises ValueError without them."""
-    replaced, count = _MARKERS.subn(lambda found: found[1] + report + found[2], document)
+def replace_in(document: str, report: str, section: str = "benchmarks") -> str:
+    """The document with the report between the two markers of a section.
+
+    Raises ValueError without them.
+    """
+    markers = rf"(<!-- {section}: begin[^>]*-->\n).*?(<!-- {section}: end -->)"
+    replaced, count = re.subn(
+        markers, lambda found: found[1] + report + found[2], document, flags=re.DOTALL
+    )
     if count != 1:
-        raise ValueError("the document has no pair of <!-- benchmarks: begin ... end -->")
+        raise ValueError(f"the document has no pair of <!-- {section}: begin ... end -->")
     return replaced
 
 
@@ -70,7 +75,9 @@ def _lines(results: Results) -> Iterator[str]:
     yield from _open_loop(results)
     yield from _cpu(results)
     yield from _costs(results)
-    if {targets.COMPILED, targets.PURE} & dict(results.measured()).keys():
+    yield from _capacity(results)
+    # They are of figures of others, most of all of the baseline's.
+    if BASELINE in dict(results.measured()):
         yield "### Goals"
         yield ""
         names = ["", "against", "goal", "compiled", "goal", "pure Python"]
@@ -261,6 +268,18 @@ def _costs(results: Results) -> Iterator[str]:
             "installed, MB": cell("install_bytes", 1e6, 1),
         },
     )
+
+
+def _capacity(results: Results) -> Iterator[str]:
+    for name, peer in results.measured():
+        rates = [rate for c in CONCURRENCIES if (rate := peer.rate(f"unary 11 B, C={c}"))]
+        if name.startswith(FROM_RUST) and rates:
+            build = "pure Python" if name.endswith("pure Python") else "compiled"
+            yield (
+                f"What one Python server process ({build}) gives a Rust client: "
+                f"**{_si(max(rates))} calls/s**."
+            )
+            yield ""
 
 
 def _errors(results: Results) -> Iterator[str]:

@@ -11,6 +11,7 @@ from benchmarks.workloads import SETUPS, STREAMS, UNARY
 
 BASELINE = "grpc.aio"
 FLOOR = "uvloop echo"
+FROM_RUST = "Rust client, Python server"
 
 _IS_PURE = "protosocket_rpc.wire.frame.__file__.endswith('.py')"
 
@@ -29,6 +30,14 @@ _PROTOSOCKET = PythonPeer(
     settings=(("PROTOSOCKET_ACCELERATE", "1"),),
     condition=f"not {_IS_PURE}",
     otherwise="its accelerator was not built",
+)
+
+_PROTOSOCKET_PURE = replace(
+    _PROTOSOCKET,
+    name=PURE,
+    settings=(("PROTOSOCKET_ACCELERATE", "0"),),
+    condition=_IS_PURE,
+    otherwise="its accelerator was built although it should not be",
 )
 
 _CONNECT = PythonPeer(
@@ -55,16 +64,22 @@ _PROTOSOCKET_RUST = NativePeer(
     program="protosocket_",
     libraries="protosocket-rpc|prost",
 )
+_TONIC = NativePeer(
+    "tonic",
+    _RUST,
+    directory="rust",
+    commands=("make", "cargo"),
+    program="tonic_",
+    libraries="tonic|prost",
+)
+_TO_RUST = MixedPeer(
+    "Python client, Rust server", _RUST, server=_PROTOSOCKET_RUST, client=_PROTOSOCKET
+)
+_FROM_RUST = MixedPeer(FROM_RUST, _RUST, server=_PROTOSOCKET, client=_PROTOSOCKET_RUST)
 
 PEERS: list[Peer] = [
     _PROTOSOCKET,
-    replace(
-        _PROTOSOCKET,
-        name=PURE,
-        settings=(("PROTOSOCKET_ACCELERATE", "0"),),
-        condition=_IS_PURE,
-        otherwise="its accelerator was built although it should not be",
-    ),
+    _PROTOSOCKET_PURE,
     PythonPeer(
         "grpc.aio",
         UNARY | STREAMS | SETUPS,
@@ -128,16 +143,9 @@ PEERS: list[Peer] = [
         commands=("make", "go"),
     ),
     _PROTOSOCKET_RUST,
-    MixedPeer("Python client, Rust server", _RUST, server=_PROTOSOCKET_RUST, client=_PROTOSOCKET),
-    MixedPeer("Rust client, Python server", _RUST, server=_PROTOSOCKET, client=_PROTOSOCKET_RUST),
-    NativePeer(
-        "tonic",
-        _RUST,
-        directory="rust",
-        commands=("make", "cargo"),
-        program="tonic_",
-        libraries="tonic|prost",
-    ),
+    _TO_RUST,
+    _FROM_RUST,
+    _TONIC,
     PythonPeer(
         "uvloop echo",
         frozenset({"unary", "size", "tls", "unix"}),
@@ -151,6 +159,18 @@ PEERS: list[Peer] = [
         directory="c",
         commands=("make", "cc"),
     ),
+]
+
+# Both languages on both sides, and both builds of ours.
+PAIRS: list[Peer] = [
+    _FROM_RUST,
+    replace(_FROM_RUST, name=f"{_FROM_RUST.name}, pure Python", server=_PROTOSOCKET_PURE),
+    _TO_RUST,
+    replace(_TO_RUST, name=f"{_TO_RUST.name}, pure Python", client=_PROTOSOCKET_PURE),
+    _PROTOSOCKET,
+    _PROTOSOCKET_PURE,
+    _PROTOSOCKET_RUST,
+    _TONIC,
 ]
 
 
