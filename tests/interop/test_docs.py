@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from codegen.regenerate import protoc
-from interop.programs import PROTOS, rust_server
+from interop.programs import PROTOS, WORKSPACE, rust_server
 from support import ROOT
 
 PAGE = (ROOT / "docs" / "rust.md").read_text()
@@ -37,7 +37,9 @@ def run_commands(directory: Path) -> None:
 )
 async def test_the_programs_run(program: str, snippet: str, answer: str, tmp_path: Path) -> None:
     run_commands(tmp_path)
-    assert (tmp_path / "exercise_protosocket.rs").exists()
+    for name in ("exercise_protosocket.rs", "protosocket_frame.rs"):  # as compiled in rust/
+        compiled = WORKSPACE / "generated" / name
+        assert (tmp_path / name).read_text() == compiled.read_text()
     assert TARGET in snippet
     async with rust_server(program) as server:
         client = await asyncio.create_subprocess_exec(

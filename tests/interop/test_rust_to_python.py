@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from interop.exercise import Exercise
-from interop.flavours import FLAVOURS, LARGEST, OWN, SERVICE, Flavour, serve_service
+from interop.flavours import FLAVOURS, LARGEST, SERVICE, Flavour, serve_service
 from interop.generated.exercise_pb2 import Blob
-from interop.programs import HERE, free_port, rust_client
+from interop.programs import HERE, Program, free_port, rust_client
 from support import Certificates, Recorder, listening, server_process, wait_until
 
 from protosocket_rpc.raw.codecs import ProtobufCodec
@@ -17,12 +19,21 @@ from protosocket_rpc.raw.codecs import ProtobufCodec
 each = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
 
 
+@asynccontextmanager
+async def calling(
+    flavour: Flavour, exercise: Exercise | None = None, *options: str
+) -> AsyncIterator[Program]:
+    """A Rust client of a Python server."""
+    async with (
+        flavour.serve(exercise or Exercise()) as target,
+        rust_client(flavour.program, target, *options) as client,
+    ):
+        yield client
+
+
 @each
 async def test_a_unary_call(flavour: Flavour) -> None:
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         assert await client.ask("echo 5") == "echoed 5"
         assert await client.ask("echo 0") == "echoed 0"
 
@@ -30,29 +41,20 @@ async def test_a_unary_call(flavour: Flavour) -> None:
 @each
 async def test_thousands_in_flight_out_of_order(flavour: Flavour) -> None:
     """The exercise answers the last first, and each finds its own."""
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         assert await client.ask("gather 3000") == "gathered 3000"
 
 
 @each
 async def test_a_stream_to_its_end(flavour: Flavour) -> None:
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         assert await client.ask("count 10000") == "counted 10000"
         assert await client.ask("count 0") == "counted 0"
 
 
 @each
 async def test_an_abandoned_stream_ends_on_the_server(flavour: Flavour) -> None:
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         assert await client.ask("take 3") == "took 3"
         assert await client.ask("ended 1") == "ended 1"
 
@@ -60,10 +62,7 @@ async def test_an_abandoned_stream_ends_on_the_server(flavour: Flavour) -> None:
 @each
 async def test_a_dropped_call_ends_on_the_server(flavour: Flavour) -> None:
     exercise = Exercise()
-    async with (
-        flavour.serve(exercise) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour, exercise) as client:
         for _ in range(50):
             assert await client.ask("drop") == "dropped"
         assert await client.ask("ended 50") == "ended 50"
@@ -72,10 +71,7 @@ async def test_a_dropped_call_ends_on_the_server(flavour: Flavour) -> None:
 
 @each
 async def test_the_server_refuses(flavour: Flavour) -> None:
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         said = await client.ask("refuse")
         if flavour is SERVICE:
             assert said == "error status 12: Method not found!"
@@ -94,10 +90,7 @@ async def test_a_handler_that_raises(
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(Exercise, "ended", fail)
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         said = await client.ask("ended 1")
         if flavour is SERVICE:
             assert said.startswith("error status 2: ")
@@ -110,20 +103,14 @@ async def test_a_handler_that_raises(
 
 @each
 async def test_messages_up_to_the_limit(flavour: Flavour) -> None:
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         largest = LARGEST - flavour.overhead
         assert await client.ask(f"echo {largest}") == f"echoed {largest}"
 
 
 @each
 async def test_a_request_above_the_server_s_limit(flavour: Flavour) -> None:
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target) as client,
-    ):
+    async with calling(flavour) as client:
         for size in (LARGEST + 1, 6_000_000):
             said = await client.ask(f"echo {size}")
             if flavour is SERVICE:
@@ -137,10 +124,7 @@ async def test_a_request_above_the_server_s_limit(flavour: Flavour) -> None:
 @each
 async def test_a_reply_above_the_client_s_limit(flavour: Flavour) -> None:
     """Rust closes the connection; the next call has a new one."""
-    async with (
-        flavour.serve(Exercise()) as target,
-        rust_client(flavour.program, target, "--max-buffer", "200000") as client,
-    ):
+    async with calling(flavour, None, "--max-buffer", "200000") as client:
         said = await client.ask("echo 300000")
         if flavour is SERVICE:
             assert said == "error status 14: the connection is closed"
@@ -149,7 +133,7 @@ async def test_a_reply_above_the_client_s_limit(flavour: Flavour) -> None:
         assert await client.ask("echo 1") == "echoed 1"
 
 
-@pytest.mark.parametrize("flavour", [SERVICE, OWN], ids=str)
+@each
 async def test_malformed_messages_end_only_their_connection(
     flavour: Flavour, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,19 +255,20 @@ async def test_raw_messages() -> None:
 
 
 async def test_errors_are_statuses() -> None:
-    async with serve_service(Exercise()) as target, rust_client("service", target) as client:
+    async with calling(SERVICE) as client:
         assert await client.ask("fail 5 nothing") == "error status 5: nothing"
         assert await client.ask("count-and-fail 10 changed") == "0, status 10: changed"
 
 
 async def test_metadata_and_deadline_arrive() -> None:
-    async with serve_service(Exercise()) as target, rust_client("service", target) as client:
+    """The servicer's trailers do not, and nobody is told."""
+    async with calling(SERVICE) as client:
         said = await client.ask("overhear user ada 60000")
         assert said == "user=ada, deadline true"
 
 
 async def test_a_deadline_is_kept_by_the_server() -> None:
     exercise = Exercise()
-    async with serve_service(exercise) as target, rust_client("service", target) as client:
+    async with calling(SERVICE, exercise) as client:
         assert (await client.ask("hurry 50")).startswith("error status 4: ")
         assert exercise.cut_short == 1
