@@ -16,7 +16,7 @@ comma := ,
 space := $(subst ,, )
 export PATH := $(PATH):$(subst $(space),:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
 
-.PHONY: demo test lint test-others interop-rust bench bench-quick format clean
+.PHONY: demo test lint test-others test-compiled interop-rust bench bench-quick format clean
 
 demo: $(VENV)/.ready
 	@$(BIN)/python -m examples.demo
@@ -32,11 +32,16 @@ lint: $(VENV)/.ready-dev
 
 # tox fails if it finds none of them: the one in .venv may be the only Python here.
 test-others: MINE = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-test-others: HERE = $(foreach version,$(VERSIONS),$(if \
+test-others test-compiled: HERE = $(foreach version,$(VERSIONS),$(if \
 	$(wildcard $(addsuffix /python$(version),$(subst :, ,$(PATH)))),$(version)))
 test-others: OTHERS = $(subst $(space),$(comma),$(filter-out $(MINE),$(HERE)))
 test-others: $(VENV)/.ready-dev
 	$(if $(OTHERS),$(BIN)/tox run-parallel --parallel-no-spinner -e $(OTHERS))
+
+# An installation with the accelerator for each Python, and the tests on that.
+test-compiled: $(VENV)/.ready-dev
+	$(BIN)/tox run-parallel --parallel-no-spinner \
+		-e $(subst $(space),$(comma),$(strip $(addprefix compiled-,$(HERE))))
 
 # Programs on the published crates of protosocket, built from tests/interop/rust, against ours.
 interop-rust: $(VENV)/.ready-dev

@@ -22,14 +22,14 @@ VERSIONS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool
 ]
 
 
-def commands(folder: Path, *pythons: str) -> str:
-    """What `make test-others` would run where these Pythons are."""
+def commands(folder: Path, *pythons: str, target: str = "test-others") -> str:
+    """What `make TARGET` would run where these Pythons are."""
     assert MAKE is not None
     (folder / "sh").symlink_to("/bin/sh")
     for python in pythons:
         (folder / f"python{python}").touch(mode=0o755)
     return subprocess.run(
-        [MAKE, "--dry-run", f"VENV={sys.prefix}", "test-others"],
+        [MAKE, "--dry-run", f"VENV={sys.prefix}", target],
         cwd=ROOT,
         env={"PATH": str(folder), "HOME": str(folder)},
         stdout=subprocess.PIPE,
@@ -46,3 +46,8 @@ def test_there_may_be_one_python_only(tmp_path: Path) -> None:
 def test_every_other_python_is_found(tmp_path: Path, version: str) -> None:
     said = commands(tmp_path, MINE, version, "3.9")
     assert f"tox run-parallel --parallel-no-spinner -e {version}\n" in said
+
+
+def test_the_compiled_build_is_tested_on_every_python(tmp_path: Path) -> None:
+    said = commands(tmp_path, "3.12", "3.11", "3.9", target="test-compiled")
+    assert said.rstrip().endswith("-e compiled-3.12,compiled-3.11")
