@@ -31,12 +31,14 @@ async def test_a_connection_ends(fault: str, kind: str, addresses: tuple[str, st
     """The caller is told, the handler is cancelled, and the next call has a new connection."""
     held = Held()
     async with linked(addresses, **handlers(held)) as calls:
+        await calls.unary(b"quick")  # what is said first has been said
         call = calls.start(kind)
         await held.started.wait()
         FAULTS[fault](calls.link)
         if "in the middle" in fault:  # of those of another call
             assert (await failure(calls.unary(b"quick"))).code() is ps.StatusCode.UNAVAILABLE
-            assert (b"quick" in held.served) is (fault == "cut in the middle of a reply")
+            served = held.served.count(b"quick")
+            assert served == (2 if fault == "cut in the middle of a reply" else 1)
         assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
         await held.ended.wait()
         assert await calls.unary(b"quick", wait_for_ready=True) == b"quick"
@@ -108,13 +110,10 @@ async def test_half_closed_without_calls(addresses: tuple[str, str | None]) -> N
         assert await calls.unary(b"x", wait_for_ready=True) == b"x"
 
 
-async def test_connections_that_are_refused(virtual_clock: VirtualClock) -> None:
+async def test_connections_that_are_refused() -> None:
     async with linked() as calls:
         calls.link.refuse()
         assert (await failure(calls.unary(b""))).code() is ps.StatusCode.UNAVAILABLE
-        assert (await failure(calls.unary(b"", wait_for_ready=True, timeout=60))).code() is (
-            ps.StatusCode.DEADLINE_EXCEEDED
-        )
         calls.link.heal()
         assert await calls.unary(b"x", wait_for_ready=True) == b"x"
 

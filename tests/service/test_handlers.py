@@ -17,6 +17,7 @@ from service.pair import KINDS, failure, handlers, paired, result
 from support import wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 
 STREAMS = ("replies", "both")
 
@@ -99,6 +100,7 @@ def test_what_ends_the_process_answers_first(
 import asyncio, sys
 import {loop}
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 
 UNARY = ps.UnaryUnaryMethod("/test.Service/Unary", ps.BYTES, ps.BYTES)
 
@@ -384,7 +386,9 @@ async def test_writing_from_several_tasks_loses_nothing() -> None:
         assert sorted(map(len, replies)) == [0] + [100_000] * 20
 
 
-async def test_a_write_that_was_given_up_is_sent_whole_before_the_next() -> None:
+async def test_a_write_that_was_given_up_is_sent_whole_before_the_next(
+    virtual_clock: VirtualClock,
+) -> None:
     async def handler(request: bytes, context: Any) -> None:
         for _ in range(2):
             await context.write(bytes(200_000))
@@ -394,7 +398,7 @@ async def test_a_write_that_was_given_up_is_sent_whole_before_the_next() -> None
 
     async with paired(Replies=handler) as pair:
         call = pair.replies(b"")
-        await asyncio.sleep(0.05)  # long enough for it to be given up
+        await virtual_clock.advance(1)  # long enough for it to be given up
         assert [len(reply) async for reply in call] == [200_000] * 3 + [4]
 
 
