@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -95,8 +95,10 @@ def servicer(module: Any) -> Any:
 
 
 @asynccontextmanager
-async def connected(server_module: Any, client_module: Any) -> AsyncIterator[Any]:
-    server = protosocket_rpc.server()
+async def connected(
+    server_module: Any, client_module: Any, interceptors: Sequence[Any] = ()
+) -> AsyncIterator[Any]:
+    server = protosocket_rpc.server(interceptors=interceptors)
     server.add(servicer(server_module))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -172,6 +174,16 @@ async def test_a_default_timeout_holds_if_one_side_knows_of_it(
             code, _ = await refusal(call([b""] if method == "SlowRequests" else b""))
         else:
             code, _ = await refusal_of_stream(call([b""] if method == "SlowBoth" else b""))
+        assert code is StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_default_timeout_holds_behind_an_interceptor_of_grpcs_kind(generated: Any) -> None:
+    class PassesOn(protosocket_rpc.ServerInterceptor):
+        async def intercept_service(self, continuation: Any, details: Any) -> Any:
+            return await continuation(details)
+
+    async with connected(generated.limits, generated.no_limits, [PassesOn()]) as stub:
+        code, _ = await refusal(stub.Slow(b""))
         assert code is StatusCode.DEADLINE_EXCEEDED
 
 

@@ -144,7 +144,8 @@ class Routes:
 
     def _resolving(self, method: MethodDescriptor[Any, Any]) -> Handler:
         """A handler that finds out how to handle an RPC when there is one."""
-        handler = Handler(type(method)(method.path, BYTES, BYTES), _no_behavior)
+        method = type(method)(method.path, BYTES, BYTES, timeout=method.timeout)
+        handler = Handler(method, _no_behavior)
         handler.serve = self._serve_resolved
         return handler
 
