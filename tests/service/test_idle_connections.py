@@ -50,7 +50,7 @@ ps.run(server)
 def most(uvloop_bytes: int) -> int:
     """Bytes of one connection. asyncio's own transports take more than uvloop's."""
     on_uvloop = isinstance(asyncio.get_running_loop(), uvloop.Loop)
-    return uvloop_bytes if on_uvloop else uvloop_bytes + 1024
+    return uvloop_bytes if on_uvloop else uvloop_bytes + 2560
 
 
 class Memory:
