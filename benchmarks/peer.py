@@ -67,6 +67,8 @@ class PythonPeer(Peer):
     """What must hold once it is imported, as an expression..."""
     otherwise: str = ""
     """... and what to say if it does not."""
+    build: str = ""
+    """What tells how it was built, as an expression."""
 
     def prepare(self, here: bool) -> Ready:
         """With `here` the running interpreter is used, which must have the requirements."""
@@ -84,14 +86,19 @@ class PythonPeer(Peer):
         path = [str(_only_benchmarks()), *([str(stubs)] if stubs else [])]
         environment = {**dict(self.settings), "PYTHONPATH": os.pathsep.join(path)}
         imports = [str(python), "-c", f"import {self.imports}"]
-        if run([*imports[:-1], f"{imports[-1]}\nprint({self.condition})"], environment) != "True\n":
+        script = f"{imports[-1]}\nprint({self.condition})\nprint({self.build})"
+        holds, build = run([*imports[:-1], script], environment).splitlines()
+        if holds != "True":
             raise UnavailableError(self.otherwise)
+        versions = self._versions(python)
+        if build:
+            versions["build"] = build
         command = [str(python), "-m"]
         return Ready(
             server=[*command, "benchmarks.server", self.module],
             client=[*command, "benchmarks.client", self.module],
             environment=environment,
-            versions=self._versions(python),
+            versions=versions,
             installed_bytes=size,
             imports=imports,
         )

@@ -24,6 +24,7 @@ from benchmarks.results import Measurement, PeerResults, Results, Round, Step, r
 from benchmarks.run import Plan, Runner
 from benchmarks.work import Endpoint, Work
 from benchmarks.workloads import FULL, QUICK
+from protosocket_rpc import build_info
 
 
 def test_every_value_lies_in_its_bucket() -> None:
@@ -288,6 +289,7 @@ def test_a_run_measures_real_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     said: list[str] = []
     results = Runner(plan, [p for p in PEERS if p.name in names], said.append).run()
     assert [name for name, _ in results.measured()] == names, said
+    assert results.peers[names[0]].versions["build"] == str(build_info())
     for name, measured in results.measured():
         streams = name != FLOOR
         assert list(measured.workloads) == [w.name for w in workloads[: 1 + streams]]

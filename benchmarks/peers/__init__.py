@@ -30,6 +30,7 @@ _PROTOSOCKET = PythonPeer(
     settings=(("PROTOSOCKET_ACCELERATE", "1"),),
     condition=f"not {_IS_PURE}",
     otherwise="its accelerator was not built",
+    build="protosocket_rpc.build_info()",
 )
 
 _PROTOSOCKET_PURE = replace(
