@@ -60,6 +60,10 @@ ONLY_TRANSLATE = [
 # mypyc gives some classes a list of weak references, and forgets to clear it: rather none.
 WEAK_REFERENCES = re.compile(r'^\s*(\.tp_weaklistoffset = |\{"__weakref__", ).*\n', re.MULTILINE)
 
+# mypyc throws into what is awaited as Python did before 3.12, which warns of it since.
+RUNTIME = "#include <misc_ops.c>\n"
+THROWN = ("_m, type, value, traceback, NULL)", "_m, value, NULL)")
+
 
 def asked() -> bool | None:
     """What PROTOSOCKET_ACCELERATE says; None if it says nothing."""
@@ -139,7 +143,9 @@ class BuildAccelerator(build_ext):
     def translate(self) -> list:
         """The modules as C."""
         from mypy.version import __version__ as version
-        from mypyc.build import mypycify
+        from mypyc.build import include_dir, mypycify
+
+        runtime = Path(include_dir(), "misc_ops.c").read_text().replace(*THROWN)
 
         files = [f"{PACKAGE}/{name}.py" for name in MODULES]
         extensions = mypycify(
@@ -149,7 +155,8 @@ class BuildAccelerator(build_ext):
             if "-Werror" in extension.extra_compile_args:  # other compilers, other warnings
                 extension.extra_compile_args.remove("-Werror")
             for source in map(Path, extension.sources):
-                source.write_text(WEAK_REFERENCES.sub("", source.read_text()))
+                text = WEAK_REFERENCES.sub("", source.read_text())
+                source.write_text(text.replace(RUNTIME, runtime))
         self.note.parent.mkdir(parents=True, exist_ok=True)
         self.note.write_text(f'MYPYC = "{version}"\n')
         return extensions
