@@ -62,6 +62,10 @@ def received(codec: FrameCodec, pieces: list[bytes]) -> list[Frame]:
     return messages
 
 
+def fields(frame: Frame) -> dict[str, object]:
+    return {name: getattr(frame, name) for name in dir(frame) if not name.startswith("_")}
+
+
 @pytest.mark.parametrize("name", FRAMES)
 @pytest.mark.parametrize(
     "sizes",
@@ -75,7 +79,7 @@ def test_a_frame_in_pieces_is_the_frame(name: str, sizes: list[int]) -> None:
     whole = parse_frame(data, prefix, len(data))
     codec = FrameCodec(MAX)
     first, frame, last = received(codec, cut(SMALL + data + SMALL, sizes))
-    assert vars(frame) == vars(whole)
+    assert fields(frame) == fields(whole)
     assert (first.body, last.body) == (b"small", b"small")
     assert not codec.unfinished
 
