@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import uvloop
 from pytest_asyncio import is_async_test
-from support import Certificates, make_certificates
+from support import Certificates, make_certificates, release_ports
 
 from protosocket_rpc import build_info
 from protosocket_rpc.testing import VirtualClock
@@ -60,6 +60,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> None:
     request.node.stash[_errors] = errors
 
     def check() -> None:
+        release_ports()
         gc.collect()
         gc.freeze()  # what stays alive, pytest's reports above all, is not looked at again
         for context in errors:

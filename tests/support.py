@@ -39,6 +39,25 @@ async def wait_until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0)
 
 
+_reserved: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """A port that nothing listens on, and that no other process is given while the test runs."""
+    sock = socket.socket()
+    _reserved.append(sock)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a server can have it
+    sock.bind(("", 0))
+    port: int = sock.getsockname()[1]
+    return port
+
+
+def release_ports() -> None:
+    """End what `free_port` has reserved."""
+    while _reserved:
+        _reserved.pop().close()
+
+
 @dataclass(frozen=True)
 class Certificates:
     """PEM files: an authority, and what it issued to ``localhost`` / 127.0.0.1 and to a client."""

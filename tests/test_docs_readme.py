@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, free_port
 
 README = (ROOT / "README.md").read_text()
 HELLO = README[README.index("## Hello, world") : README.index("## More")]
@@ -23,18 +23,13 @@ def block(after: str) -> str:
     return found[1]
 
 
-def free_port() -> str:
-    with socket.create_server(("localhost", 0)) as listener:
-        return str(listener.getsockname()[1])
-
-
 def test_hello_world_is_short() -> None:
     files = [block(f"`{name}`:") for name in ("hello.proto", "server.py", "client.py")]
     assert sum(text.count("\n") for text in files) < 60
 
 
 def test_hello_world_runs(tmp_path: Path) -> None:
-    port = free_port()
+    port = str(free_port())
     for name in ("hello.proto", "server.py", "client.py"):
         text = block(f"`{name}`:")
         if name.endswith(".py"):

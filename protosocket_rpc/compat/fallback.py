@@ -142,7 +142,7 @@ async def _greeting(connector: Connector) -> None:
     """Wait until a server of protosocket has answered, or there is none."""
     connector.connect()
     while not connector.greeted and connector.state not in _FAILED:
-        await connector.wait_for_change()
+        await connector.wait_for_change(recover=False)
 
 
 class _FallbackMethod:

@@ -91,7 +91,8 @@ class Connector:
         self._waiting: list[Call] = []
         # Calls whose credentials are asked for their metadata, by the tasks that do so.
         self.authenticating: dict[asyncio.Task[None], Call] = {}
-        self._watchers: list[asyncio.Future[None]] = []
+        # Who waits for a change; True for those who want to see the channel recover.
+        self._watchers: dict[asyncio.Future[None], bool] = {}
         # Why there is no connection, if there is none.
         self.error: Exception | None = None
         self._resolving: asyncio.Task[None] | None = None
@@ -131,19 +132,21 @@ class Connector:
             self._waiting.append(call)
             self.connect()
 
-    async def wait_for_change(self, call: Call | None = None) -> None:
-        """Wait until the state, or the set of connections, is another; or `call` has ended."""
+    async def wait_for_change(self, call: Call | None = None, *, recover: bool = True) -> None:
+        """Wait until the state, or the set of connections, is another; or `call` has ended.
+
+        What has failed is tried again meanwhile, unless `recover` is False.
+        """
         watcher = self.loop.create_future()
-        self._watchers.append(watcher)
+        self._watchers[watcher] = recover
         if call is not None:
             call.add_done_callback(lambda _: _wake(watcher))
-        if self.state is _FAILED:
-            self.connect()  # who watches a channel that has failed wants to see it recover
+        if recover and self.state is _FAILED:
+            self.connect()
         try:
             await watcher
         finally:
-            if watcher in self._watchers:
-                self._watchers.remove(watcher)
+            self._watchers.pop(watcher, None)
 
     @property
     def greeted(self) -> bool:
@@ -194,7 +197,7 @@ class Connector:
         self._serve_waiting()
         # A connection that is not needed is not made again. One that has failed is, if there are
         # others: to have them all.
-        if self._waiting or (state is _FAILED and (self.ready or self._watchers)):
+        if self._waiting or (state is _FAILED and (self.ready or self._to_recover())):
             subchannel.connect()
         self._wake_watchers()
 
@@ -232,9 +235,13 @@ class Connector:
             why = str(error) or type(error).__name__
             call.fail(UNAVAILABLE, f"failed to connect to {self.target}: {why}", error)
 
+    def _to_recover(self) -> bool:
+        """Whether anybody wants to see it recover."""
+        return any(self._watchers.values())
+
     def _wake_watchers(self) -> None:
         watchers = self._watchers
-        self._watchers = []
+        self._watchers = {}
         for watcher in watchers:
             _wake(watcher)
 
@@ -297,7 +304,7 @@ class Connector:
             self.error = error
             self.state = _FAILED
             self._serve_waiting()
-            if self._waiting or self._watchers:
+            if self._waiting or self._to_recover():
                 self._resolve_soon()
             self._wake_watchers()
 

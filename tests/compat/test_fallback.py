@@ -16,18 +16,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status as GoogleStatus
 from grpc_status import rpc_status
-from support import Certificates
+from support import Certificates, free_port
 
 import protosocket_rpc as ps
 from protosocket_rpc.compat import grpc as compat
 from protosocket_rpc.compat.fallback import FallbackChannel
 from protosocket_rpc.compat.grpc_status import rpc_status as compat_status
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -58,6 +52,7 @@ async def falling_back(
     port: int, servicer: list[Servicer] | None = None, **options: Any
 ) -> AsyncIterator[FallbackChannel]:
     """A channel to a port of protosocket, and to a gRPC server that is there."""
+    options.setdefault("connect_timeout", 30.0)  # what answers does, however busy the machine is
     async with grpc_server() as (grpc_port, grpc_servicer):
         if servicer is not None:
             servicer.append(grpc_servicer)
@@ -161,6 +156,23 @@ async def test_a_failure_is_remembered() -> None:
             for _ in range(10):
                 assert await protocol_of(channel) == "grpc"
         assert channel.get_state() is not ps.ChannelConnectivity.READY
+
+
+async def test_what_has_failed_is_not_tried_again_on_the_quiet() -> None:
+    attempts = 0
+
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        at_once = ps.ClientConnectivity(first_backoff=0.001)
+        async with falling_back(port, retry_after=3600.0, connectivity=at_once) as channel:
+            for _ in range(10):
+                assert await protocol_of(channel) == "grpc"
+    assert attempts == 1
 
 
 async def test_errors_are_of_this_package() -> None:

@@ -142,11 +142,3 @@ async def listening(address: str = "127.0.0.1:0") -> AsyncIterator[Peers]:
         closed = [peer.writer.wait_closed() for peer in peers.all]
         await asyncio.gather(*closed, return_exceptions=True)  # some were reset
         await listener.wait_closed()
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

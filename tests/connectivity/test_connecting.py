@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connectivity.peers import free_port, listening
+from connectivity.peers import listening
 from connectivity.service import Stub, serving
 from service.pair import failure
-from support import wait_until
+from support import free_port, wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.raw import parse_addresses

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connectivity.peers import free_port, listening
+from connectivity.peers import listening
 from connectivity.service import UNARY, Stub, serving
 from service.pair import failure, paired
-from support import Certificates
+from support import Certificates, free_port
 
 import protosocket_rpc as ps
 from protosocket_rpc.testing import VirtualClock

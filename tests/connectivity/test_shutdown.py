@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from connectivity.peers import Peer, free_port
+from connectivity.peers import Peer
 from connectivity.service import SERVICE, Servicer, Stub, serving
 from service.pair import failure
-from support import ROOT, RawPeer, ServerProcess, server_process, wait_until
+from support import ROOT, RawPeer, ServerProcess, free_port, server_process, wait_until
 
 import protosocket_rpc as ps
 

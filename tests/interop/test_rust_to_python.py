@@ -11,8 +11,8 @@ import pytest
 from interop.exercise import Exercise
 from interop.flavours import FLAVOURS, LARGEST, SERVICE, Flavour, serve_service
 from interop.generated.exercise_pb2 import Blob
-from interop.programs import HERE, Program, free_port, rust_client
-from support import Certificates, Recorder, listening, server_process, wait_until
+from interop.programs import HERE, Program, rust_client
+from support import Certificates, Recorder, free_port, listening, server_process, wait_until
 
 from protosocket_rpc.raw.codecs import ProtobufCodec
 
