@@ -37,13 +37,15 @@ async def test():
 def test():
     socket.socket()
 """,
-    # On asyncio alone: uvloop's close() may never return when a transport is left open.
     "an unclosed transport": """
-@pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test():
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     await asyncio.open_connection(*server.sockets[0].getsockname())
     server.close()
+""",
+    "an unclosed server": """
+async def test():
+    await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
 """,
     "a warning": """
 import warnings
@@ -85,8 +87,7 @@ def run(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_left_behind_fails_the_test(pytester: pytest.Pytester, case: str) -> None:
     result = run(pytester, CASES[case])
-    both = "async def" in CASES[case] and "loop_factories" not in CASES[case]
-    for loop in ("[asyncio]", "[uvloop]") if both else ("",):
+    for loop in ("[asyncio]", "[uvloop]") if "async def" in CASES[case] else ("",):
         result.stdout.re_match_lines_random(
             [rf"(FAILED|ERROR) test_it.py::test{re.escape(loop)}.*"]
         )
