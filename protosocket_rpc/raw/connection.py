@@ -13,6 +13,7 @@ messages, so that the peer can work on the first while this side is still making
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final, Generic, Protocol
 
 from protosocket_rpc.errors import (
@@ -310,10 +311,12 @@ class Connection(Generic[Inbound, Outbound]):
         # After the peer's end, resuming would have it told again.
         if self._closing or self._eof:
             return
-        if self._reading_paused or (self._stalled and self._reads_only_while_writable):
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
+        # asyncio's TLS of Python 3.10 has no transport any more when its end is on its way.
+        with contextlib.suppress(AttributeError):
+            if self._reading_paused or (self._stalled and self._reads_only_while_writable):
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
 
     def close(self) -> None:
         """Send what is queued, then close. Does nothing the second time.
@@ -494,8 +497,7 @@ class Connection(Generic[Inbound, Outbound]):
 
     def _in_message(self) -> bool:
         """True while a message has arrived in part."""
-        unfinished: bool = getattr(self._codec, "unfinished", False)
-        return self._needed > 0 or self._skip > 0 or unfinished
+        return self._needed > 0 or self._skip > 0 or bool(getattr(self._codec, "unfinished", False))
 
     def eof_received(self) -> bool:
         self._eof = True

@@ -256,6 +256,42 @@ class TestTheEnd:
             assert isinstance(cause.__cause__, asyncio.CancelledError)
             await client.closed()
 
+    async def test_reading_is_resumed_while_the_end_is_on_its_way(
+        self, certificates: Certificates, tls: bool
+    ) -> None:
+        """Python 3.10's TLS has no transport any more, one turn before it says so."""
+        async with connected(certificates=certificates if tls else None) as (client, server):
+            server.connection.pause_reading()
+            client.connection.send(b"never read: so the end is a reset")
+            client.connection.flush()
+            server.connection.abort(RuntimeError("enough"))
+            while not client.connection.closing:
+                client.connection.resume_reading()
+                await asyncio.sleep(0)
+            await client.closed()
+            await server.closed()
+
+    async def test_a_codec_that_keeps_what_is_unfinished(self) -> None:
+        """Whatever its attribute is, only the truth of that counts."""
+
+        class Collecting(ByteLineCodec):
+            def __init__(self) -> None:
+                super().__init__()
+                self.unfinished: list[bytes] = []
+
+            def decode(self, data: bytes, messages: list[bytes]) -> int:
+                self.unfinished.append(data)
+                return len(data)
+
+        async with listening(codec=Collecting) as (server, reactors):
+            with await RawPeer.connect(server.target) as peer:
+                await peer.send(b"half of")
+                peer.end()
+                assert await peer.read_all() == b""
+            cause = await reactors[0].closed()
+            assert isinstance(cause, ConnectionClosed)
+            assert str(cause) == "the peer closed in the middle of a message"
+
     async def test_a_codec_with_a_defect(self) -> None:
         class Defective(ByteLineCodec):
             def decode(self, data: bytes, messages: list[bytes]) -> int:
