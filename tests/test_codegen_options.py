@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import sys
 import warnings
@@ -102,9 +103,11 @@ async def connected(
     server.add(servicer(server_module))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with protosocket_rpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield client_module.LimitsStub(channel)
-    await server.stop()
+    try:
+        async with protosocket_rpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield client_module.LimitsStub(channel)
+    finally:
+        await server.stop()
 
 
 async def refusal(call: Any) -> tuple[StatusCode, str]:
@@ -191,6 +194,14 @@ async def test_a_callers_timeout_goes_before_the_default(generated: Any) -> None
     async with connected(generated.limits, generated.limits) as stub:
         assert 0 < float(await stub.Remaining(b"")) <= 100
         assert 100 < float(await stub.Remaining(b"", timeout=1000)) <= 1000
+
+
+@pytest.mark.parametrize("client", ["limits", "no_limits"])
+async def test_a_caller_may_have_for_ever(client: str, generated: Any) -> None:
+    async with connected(generated.limits, getattr(generated, client)) as stub:
+        call = stub.Remaining(b"", timeout=math.inf)
+        assert call.time_remaining() is None
+        assert float(await call) > 1e8
 
 
 async def test_a_deprecated_method_warns_once_of_the_calling_line(generated: Any) -> None:

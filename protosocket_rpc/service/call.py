@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
-# Seconds. More is no deadline.
+# Seconds. More is no deadline, whatever default the method has.
 _FOREVER: Final = 1e9
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
 # Bytes of a request stream that are kept, in case that it has to be sent on another connection.
@@ -105,11 +106,11 @@ class Call(ClientRpc):
         self._request_task: asyncio.Task[None] | None = None
         # Of who awaits the reply; made by them, for it may be here by then.
         self._future: asyncio.Future[None] | None = None
-        if timeout is not None and not timeout >= _FOREVER:
+        if timeout is not None:
             if timeout != timeout:
                 raise ValueError("a timeout is a number of seconds, not NaN")
             self.started = now = connector.loop.time()
-            self._deadline = now + timeout
+            self._deadline = now + timeout if timeout < _FOREVER else math.inf
         parent = CURRENT_RPC.get()
         if parent is not None:
             self._inherit(parent)
@@ -149,7 +150,8 @@ class Call(ClientRpc):
                 self.on_deadline()
                 return False
             left = self._deadline - self.started
-            self._connector.deadlines.add(self, self._deadline, left)
+            if left < _FOREVER:
+                self._connector.deadlines.add(self, self._deadline, left)
         if self._parent is not None:
             self._parent.adopt(self)
         return not self.finished
@@ -190,6 +192,8 @@ class Call(ClientRpc):
         fields = b""
         if self._deadline is not None:
             left = self._deadline - now
+            if left > _FOREVER:
+                left = _FOREVER  # to be told, or the server has its own default
             fields = timeout_field(max(int(left * 1e6), 1))
         if self._metadata is not None:
             if not self._check_metadata(session, self._metadata):
@@ -349,7 +353,7 @@ class Call(ClientRpc):
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None if there is none."""
-        if self._deadline is None:
+        if self._deadline is None or self._deadline == math.inf:
             return None
         return max(self._deadline - self._connector.loop.time(), 0.0)
 
