@@ -15,13 +15,7 @@ from protosocket_rpc.testing import pytest as plugin
 
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
-PROTO = """\
-syntax = "proto3";
-package hello;
-message HelloRequest { string name = 1; }
-message HelloReply { string message = 1; }
-service Greeter { rpc SayHello(HelloRequest) returns (HelloReply); }
-"""
+(PROTO,) = re.findall(r"```proto\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 INI = """\
 [pytest]
 filterwarnings = error
