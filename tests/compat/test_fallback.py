@@ -226,7 +226,7 @@ async def test_ends_over_grpc(how: str) -> None:
     async with falling_back(free_port(), servicers) as channel:
         unary = channel.unary_unary("/test.Service/Unary")
         assert await unary(b"connected") == b"connected"
-        call = unary(b"wait", timeout=0.3 if how == "deadline" else None)
+        call = unary(b"wait", timeout=1.0 if how == "deadline" else None)
         await servicers[0].started.wait()
         if how == "cancel":
             assert call.cancel()

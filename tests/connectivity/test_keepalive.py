@@ -52,7 +52,7 @@ async def test_a_server_that_stops_answering_is_found() -> None:
             begin = time.monotonic()
             error = await failure(call)
             # The interval, the timeout, and a visit before and after each.
-            assert time.monotonic() - begin < 2.0
+            assert time.monotonic() - begin < 8.0  # with the defaults, it takes at least 10
             assert error.code() is ps.StatusCode.UNAVAILABLE
             assert "the server has not answered a ping within 0.2 s" in str(error.__cause__)
 

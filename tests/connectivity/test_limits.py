@@ -69,10 +69,10 @@ async def test_concurrent_rpcs_of_a_server() -> None:
 
 
 @pytest.mark.parametrize("ending", ["reply", "error", "cancel", "deadline", "lost", "bad request"])
-async def test_every_ending_makes_room(ending: str) -> None:
+async def test_every_ending_makes_room(ending: str, virtual_clock: VirtualClock) -> None:
     held = Held()
     limit = {"maximum_concurrent_rpcs": 1}
-    async with serving(options=limit, Unary=held) as server:
+    async with serving("memory:room", options=limit, Unary=held) as server:
         running = server.server._running
         assert running is not None
         async with ps.insecure_channel(server.target) as channel:

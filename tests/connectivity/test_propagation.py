@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from connectivity.service import Serving, Stub, serving
+from service.pair import paired
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 
 TIMEOUT = 20.0
 
@@ -96,20 +98,20 @@ async def test_without_a_deadline_none_is_inherited() -> None:
             assert await front.stub.unary(b"") == b"None"
 
 
-async def test_the_deadline_ends_every_hop() -> None:
+async def test_the_deadline_ends_every_hop(virtual_clock: VirtualClock) -> None:
     inner = Inner()
-    async with hop(Unary=inner) as back:
+    async with paired(Unary=inner) as back:
 
         async def middle(request: bytes, context: Any) -> bytes:
-            return await back.stub.unary(b"")
+            return await back.unary(b"")
 
-        async with hop(Unary=middle) as second:
+        async with paired(Unary=middle) as second:
 
             async def outer(request: bytes, context: Any) -> bytes:
-                return await second.stub.unary(b"")
+                return await second.unary(b"")
 
-            async with hop(Unary=outer) as front:
-                call = front.stub.unary(b"", timeout=0.2)
+            async with paired(Unary=outer) as front:
+                call = front.unary(b"", timeout=0.2)
                 await assert_code(call, ps.StatusCode.DEADLINE_EXCEEDED)
                 await inner.ended.wait()
                 assert inner.time_remaining is not None

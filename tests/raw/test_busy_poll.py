@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from raw.polling import Clock
 from support import Recorder, connected, listening, wait_until
 
 from protosocket_rpc.raw import Limits, busy_poll, connect
@@ -21,16 +22,12 @@ from protosocket_rpc.raw.reactor import Reactor
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
 
-class Turns:
+class Turns(Clock):
     """A loop and a clock, both by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
+        super().__init__(monkeypatch)
         self.due: list[Callable[[], None]] = []
-        monkeypatch.setattr(busy_poll, "time", self)
-
-    def monotonic(self) -> float:
-        return self.now
 
     def call_soon(self, callback: Callable[[], None], context: Any) -> None:
         self.due.append(callback)
@@ -135,7 +132,10 @@ async def test_the_loop_polls_for_as_long_as_it_is_told_to() -> None:
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
-async def test_an_idle_connection_gives_the_core_back(side: str) -> None:
+async def test_an_idle_connection_gives_the_core_back(
+    side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
     client, server = (0.001, None) if side == "client" else (None, 0.001)
     async with echo(busy_poll=server) as (listener, _):
         mine = Recorder()
@@ -146,7 +146,7 @@ async def test_an_idle_connection_gives_the_core_back(side: str) -> None:
             assert poller.polling == (side == "client")  # sending is traffic, too
             await mine.received(1)
             assert poller.polling
-            await wait_until(lambda: not poller.polling)
+            await wait_until(lambda: clock.passes_for(poller))
             before = now()
             await asyncio.sleep(0.2)
             assert cpu_share(before) < 0.5

@@ -43,9 +43,10 @@ async def cancel_task(client: RpcClient[Note, Note], handlers: Handlers) -> None
 
 
 async def time_out(client: RpcClient[Note, Note], handlers: Handlers) -> None:
-    with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(client.unary(Note()), 0.05)
+    completion = client.unary(Note())
     await handlers.running.acquire()
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(completion, 0.05)
 
 
 async def drop(client: RpcClient[Note, Note], handlers: Handlers) -> None:

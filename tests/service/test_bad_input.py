@@ -534,7 +534,7 @@ async def test_a_server_that_never_reads_fills_no_memory() -> None:
                 yield bytes(10_000)
                 sent += 10_000
 
-        call = channel.stream_unary("/x/y")(requests(), timeout=0.3)
+        call = channel.stream_unary("/x/y")(requests(), timeout=1.0)
         peer = await peers.accept()
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # as of every socket
         peer.settings()

@@ -13,6 +13,7 @@ from service.pair import KINDS, failure, paired, result
 from support import wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 
 STREAMS = ("replies", "both")
 WRITERS = ("requests", "both")
@@ -587,7 +588,9 @@ async def test_a_reply_that_does_not_parse(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("end", ["reply", "abort", "cancel", "deadline"])
-async def test_a_request_generator_ends_with_its_call(kind: str, end: str) -> None:
+async def test_a_request_generator_ends_with_its_call(
+    kind: str, end: str, virtual_clock: VirtualClock
+) -> None:
     closed: list[bool] = []
     going = asyncio.Event()
 

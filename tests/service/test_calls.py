@@ -13,6 +13,7 @@ from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.errors import AbortError
+from protosocket_rpc.testing import VirtualClock
 
 LARGE = 300_000  # several fragments
 
@@ -592,7 +593,7 @@ async def test_details_above_the_limit(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_deadline_ends_both_sides(kind: str) -> None:
+async def test_a_deadline_ends_both_sides(kind: str, virtual_clock: VirtualClock) -> None:
     ended = asyncio.Event()
 
     async def handler(request: Any, context: Any) -> bytes:

@@ -248,7 +248,9 @@ async def test_a_request_that_does_not_parse(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", ["cancel", "deadline", "disconnect"])
-async def test_a_handler_that_swallows_its_cancellation(kind: str, end: str) -> None:
+async def test_a_handler_that_swallows_its_cancellation(
+    kind: str, end: str, virtual_clock: VirtualClock
+) -> None:
     started, released, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def handler(request: Any, context: Any) -> bytes:

@@ -12,11 +12,17 @@ from service.pair import KINDS, failure, result
 
 import protosocket_rpc as ps
 from protosocket_rpc.rpc.message import CANCEL
+from protosocket_rpc.testing import VirtualClock
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_deadline_passes_here_and_the_server_is_told(kind: str) -> None:
-    async with listening() as peers, ps.insecure_channel(peers.target) as channel:
+async def test_the_deadline_passes_here_and_the_server_is_told(
+    kind: str, virtual_clock: VirtualClock
+) -> None:
+    async with (
+        listening("memory:silent") as peers,
+        ps.insecure_channel(peers.target) as channel,
+    ):
         await channel.channel_ready()
         peer = await peers.accept()
         call = start(channel, kind, timeout=0.05)

@@ -116,7 +116,7 @@ async def deadline():
             raise
 
     async with running(uu=wait) as channel:
-        result = await outcome(channel.unary_unary("/s/uu")(b"", timeout=0.2))
+        result = await outcome(channel.unary_unary("/s/uu")(b"", timeout=1.0))
         await asyncio.wait_for(cancelled.wait(), 10)
         return result
 
