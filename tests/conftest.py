@@ -12,16 +12,14 @@ import asyncio
 import gc
 import threading
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import uvloop
 from pytest_asyncio import is_async_test
-from support import Certificates, make_certificates, release_ports
+from support import Certificates, UvLoop, make_certificates, release_ports
 
 from protosocket_rpc import build_info
 from protosocket_rpc.testing import VirtualClock
@@ -32,20 +30,7 @@ _errors = pytest.StashKey[list[dict[str, Any]]]()
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.SelectorEventLoop, "uvloop": _UvLoop}
-
-
-class _UvLoop(uvloop.Loop):
-    def close(self) -> None:
-        """Warn of what is left open when all is closed.
-
-        If a warning is an error, uvloop does not close what it warns of, and waits for it for ever.
-        """
-        with warnings.catch_warnings(record=True) as left:
-            warnings.simplefilter("always", ResourceWarning)
-            super().close()
-        for each in left:
-            warnings.warn(str(each.message), ResourceWarning, stacklevel=2)
+    return {"asyncio": asyncio.SelectorEventLoop, "uvloop": UvLoop}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import sys
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+import uvloop
 
 from protosocket_rpc.raw import (
     Connection,
@@ -31,6 +33,19 @@ from protosocket_rpc.raw import (
 from protosocket_rpc.raw.codecs import ByteLineCodec
 
 ROOT = Path(__file__).parents[1]
+
+
+class UvLoop(uvloop.Loop):
+    def close(self) -> None:
+        """Warn of what is left open when all is closed.
+
+        If a warning is an error, uvloop does not close what it warns of, and waits for it for ever.
+        """
+        with warnings.catch_warnings(record=True) as left:
+            warnings.simplefilter("always", ResourceWarning)
+            super().close()
+        for each in left:
+            warnings.warn(str(each.message), ResourceWarning, stacklevel=2)
 
 
 async def wait_until(condition: Callable[[], object]) -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from connectivity.service import Stub, serving
-from support import ROOT, wait_until
+from support import ROOT, UvLoop, wait_until
 
 import protosocket_rpc as ps
 
@@ -28,9 +27,7 @@ PROGRAM = ROOT / "tests/connectivity/programs/forks.py"
 MakeLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
-@pytest.fixture(
-    params=[asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
-)
+@pytest.fixture(params=[asyncio.SelectorEventLoop, UvLoop], ids=["asyncio", "uvloop"])
 def make_loop(request: pytest.FixtureRequest) -> MakeLoop:
     make: MakeLoop = request.param
     return make

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import uvloop
 from raw.polling import Clock
-from support import Recorder, connected, listening, wait_until
+from support import Recorder, UvLoop, connected, listening, wait_until
 
 from protosocket_rpc.raw import Limits, busy_poll, connect
 from protosocket_rpc.raw.busy_poll import BusyPoller, make_connection, poller_of
@@ -19,7 +18,7 @@ from protosocket_rpc.raw.codecs import ByteLineCodec
 from protosocket_rpc.raw.connection import Connection
 from protosocket_rpc.raw.reactor import Reactor
 
-LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": UvLoop}
 
 
 class Turns(Clock):
