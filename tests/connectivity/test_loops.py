@@ -256,7 +256,7 @@ def test_close_gives_the_loops_of_other_threads_its_grace(make_loop: MakeLoop) -
 # -- forks ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "derived"])
 @pytest.mark.parametrize("case", ["multiprocessing", "preload", "same-loop", "in-handler"])
 def test_forked_children_have_connections_of_their_own(case: str, loop: str) -> None:
     with Server() as server:
