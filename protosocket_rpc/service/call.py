@@ -63,15 +63,22 @@ class Call(ClientRpc):
         wait_for_ready: wait for a connection for as long as it takes (or the deadline).
     """
 
-    _outcome: int = -1
-    _details: str = ""
-    _status: Status | None = None
-    _cause: BaseException | None = None
     # When it was made, in the loop's time; 0.0 if nothing has asked for the time by then.
     started: float = 0.0
     retries: int = 0
     # Requests come from an iterator, not from write().
     iterates: bool = False
+    _details: str = ""
+    _status: Status | None = None
+    _cause: BaseException | None = None
+    _metadata: Pairs | None = None
+    _deadline: float | None = None
+    # The RPC whose handler made this call, while that can still cancel it.
+    _parent: ServedRpc | None = None
+    _callbacks: list[Callable[[Any], Any]] | None = None
+    _waiters: Waiters | None = None
+    _writers: Waiters | None = None
+    _request_task: asyncio.Task[None] | None = None
     _writing_done: bool = False
     # Requests of a stream that were sent, in case that another connection has to take the call:
     # those that are still to be sent again, last first; and whether all of them are here.
@@ -91,26 +98,31 @@ class Call(ClientRpc):
         metadata: Pairs | None,
         wait_for_ready: bool | None,
     ) -> None:
-        ClientRpc.__init__(self)
-        self._method = method
-        self._connector = connector
-        self._metadata = metadata
+        # What every call reads or sets is set here: a default costs more to look up, and what an
+        # object is given later costs it a dictionary of its own, in Python 3.11 and 3.12.
+        self.id = 0
+        self.session = None
+        self.send = None
+        self.receive = None
+        self.finished = False
+        # Nothing goes along with the request, and nobody but who awaits the reply is to be told.
+        self.plain = True
         self.wait_for_ready = wait_for_ready
         self.body: bytes | None = None
-        self._deadline: float | None = None
-        # The RPC whose handler made this call, while that can still cancel it.
-        self._parent: ServedRpc | None = None
-        self._callbacks: list[Callable[[Any], Any]] | None = None
-        self._waiters: Waiters | None = None
-        self._writers: Waiters | None = None
-        self._request_task: asyncio.Task[None] | None = None
+        self._method = method
+        self._connector = connector
+        self._outcome = -1
+        self._reply: Any = None
         # Of who awaits the reply; made by them, for it may be here by then.
         self._future: asyncio.Future[None] | None = None
+        if metadata is not None:
+            self.add_metadata(metadata)
         if timeout is not None:
             if timeout != timeout:
                 raise ValueError("a timeout is a number of seconds, not NaN")
             self.started = now = connector.loop.time()
             self._deadline = now + timeout if timeout < _FOREVER else math.inf
+            self.plain = False
         parent = CURRENT_RPC.get()
         if parent is not None:
             self._inherit(parent)
@@ -120,6 +132,7 @@ class Call(ClientRpc):
         if parent.ended and not parent.cancelled():
             return  # what outlives an RPC that ended well is on its own
         self._parent = parent
+        self.plain = False
         left = parent.time_remaining()
         if left is not None:
             self.started = now = self._connector.loop.time()
@@ -135,11 +148,11 @@ class Call(ClientRpc):
 
     def start(self) -> None:
         """Send the call's first frame, or leave it to the connector to do so."""
-        if (self._deadline is not None or self._parent is not None) and not self._may_start():
+        if not (self.plain or self._may_start()):
             return
         session = self._connector.session
         if session is not None:
-            self.open_on(session, self.started)
+            self.open_on(session)
         else:
             self._connector.wait(self)
 
@@ -158,6 +171,7 @@ class Call(ClientRpc):
 
     def add_metadata(self, pairs: Pairs) -> None:
         """Have more metadata go with the request. Before it is started."""
+        self.plain = False
         self._metadata = pairs if self._metadata is None else self._metadata + pairs
 
     def start_authenticated(
@@ -187,22 +201,27 @@ class Call(ClientRpc):
             self.add_metadata(pairs)
             self._connector.wait(self)
 
-    def open_on(self, session: ChannelConnection, now: float) -> None:
-        """Open the RPC on a connection. `now` matters if there is a deadline."""
-        fields = b""
-        if self._deadline is not None:
-            left = self._deadline - now
-            if left > _FOREVER:
-                left = _FOREVER  # to be told, or the server has its own default
-            fields = timeout_field(max(int(left * 1e6), 1))
-        if self._metadata is not None:
-            if not self._check_metadata(session, self._metadata):
-                return
-            fields += metadata_field(self._metadata)
+    def open_on(self, session: ChannelConnection, now: float = 0.0) -> None:
+        """Open the RPC on a connection.
+
+        Args:
+            now: the loop's time, if it is not that at which the call was made.
+        """
         body = self.body
-        if self.compression and body is not None:
-            body, field = session.compress(self.compression, body)
-            fields += field
+        fields = b""
+        if not self.plain:
+            if self._deadline is not None:
+                left = self._deadline - (now or self.started)
+                if left > _FOREVER:
+                    left = _FOREVER  # to be told, or the server has its own default
+                fields = timeout_field(max(int(left * 1e6), 1))
+            if self._metadata is not None:
+                if not self._check_metadata(session, self._metadata):
+                    return
+                fields += metadata_field(self._metadata)
+            if self.compression and body is not None:
+                body, field = session.compress(self.compression, body)
+                fields += field
         try:
             session.open(self, self._method.field, body, fields)
         except OutputQueueFull as error:
@@ -212,7 +231,7 @@ class Call(ClientRpc):
             self._connector.on_closing(session)
             self._connector.wait(self)
             return
-        if self.streams_requests:
+        if body is None:  # a stream of requests
             self.on_sendable()
 
     def _check_metadata(self, session: ChannelConnection, metadata: Pairs) -> bool:
@@ -323,6 +342,7 @@ class Call(ClientRpc):
 
     async def _wait_done(self) -> None:
         if not self.finished:
+            self.plain = False
             waiter = self._connector.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
@@ -361,10 +381,11 @@ class Call(ClientRpc):
         """Call `callback` with this call when it has ended; soon, if it has."""
         if self.finished:
             self._connector.loop.call_soon(callback, self.handle())
-        elif self._callbacks is None:
-            self._callbacks = [callback]
-        else:
-            self._callbacks.append(callback)
+            return
+        self.plain = False
+        if self._callbacks is None:
+            self._callbacks = []
+        self._callbacks.append(callback)
 
     async def initial_metadata(self) -> Metadata:
         """What the server sends before its first message; waits for it."""
@@ -418,6 +439,7 @@ class Call(ClientRpc):
         """Send what an iterator gives, and half-close behind it."""
         if requests is not None:
             self.iterates = True
+            self.plain = False
             if not self.finished:
                 self._request_task = self._connector.loop.create_task(send_all(self, requests))
 
@@ -461,6 +483,7 @@ class Call(ClientRpc):
         while not self.finished and (
             self.send is None or self.send.pending or self._resending is not None
         ):
+            self.plain = False
             if self._writers is None:
                 self._writers = []
             waiter = self._connector.loop.create_future()
@@ -508,8 +531,6 @@ class Call(ClientRpc):
 class ReplyCall(Call, Generic[Request, Reply]):
     """A call that ends with one reply. Awaiting it gives the reply, twice the same object."""
 
-    _reply: Any = None
-
     def on_reply(self, body: bytes) -> None:
         try:
             reply = self._method.parse_reply(body)
@@ -522,14 +543,7 @@ class ReplyCall(Call, Generic[Request, Reply]):
         future = self._future
         if future is not None and not future.done():
             future.set_result(None)
-        if (
-            self.bucket is not None
-            or self._parent is not None
-            or self._waiters is not None
-            or self._callbacks is not None
-            or self._request_task is not None
-            or self._writers is not None
-        ):
+        if not self.plain:
             self._on_done()
 
     def on_finished(self, code: int, message: str, status: Status | None) -> None:

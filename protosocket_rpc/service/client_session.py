@@ -175,15 +175,12 @@ class ClientRpc(ServiceRpc):
     initial_metadata_pairs: Pairs | None = None
     trailers: Pairs | None = None
 
-    def __init__(self) -> None:
-        # Set here, not on the class: every RPC reads them, and a default costs more to look up.
-        self.session: ClientSession | None = None
-        self.send: SendHalf | None = None
-        self.receive: ReceiveHalf | None = None
-        self.finished = False
-        self.bucket = None
-        # How to compress requests: a value of Frame.compression.
-        self.compression = 0
+    session: ClientSession | None = None
+    send: SendHalf | None = None
+    receive: ReceiveHalf | None = None
+    finished: bool = False
+    # How to compress requests: a value of Frame.compression.
+    compression: int = 0
 
     # -- events, for subclasses ------------------------------------------------------------
 

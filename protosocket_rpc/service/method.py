@@ -99,6 +99,7 @@ class Method:
         self, call: Call, credentials: CallCredentials | None, compression: Compression | None
     ) -> None:
         """Start a call that asks for more than the ordinary, or whose channel does."""
+        call.plain = False
         if compression is None:
             call.compression = self._compression
         else:
