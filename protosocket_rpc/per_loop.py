@@ -78,7 +78,7 @@ class PerLoop(Generic[BoundT]):
         if found is None:
             if self.closed:
                 raise UsageError(f"{self._name} is closed.")
-            if loop in self._inherited_loops and type(loop).__module__.startswith("uvloop"):
+            if loop in self._inherited_loops and _is_uvloops(loop):
                 raise UsageError(
                     "this event loop was used before the process forked; uvloop would crash the "
                     "parent if it went on here: run a new loop, with asyncio.run() or uvloop.run()"
@@ -153,3 +153,8 @@ async def _close_at_end(bound: Bound) -> AsyncGenerator[None, None]:
         yield
     finally:
         await bound.close(None)
+
+
+def _is_uvloops(loop: asyncio.AbstractEventLoop) -> bool:
+    """True for uvloop's loops, and those derived from them; it need not be installed."""
+    return any(each.__module__.startswith("uvloop") for each in type(loop).__mro__)
