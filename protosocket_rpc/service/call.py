@@ -63,18 +63,12 @@ class Call(ClientRpc):
         wait_for_ready: wait for a connection for as long as it takes (or the deadline).
     """
 
-    # When it was made, in the loop's time; 0.0 if nothing has asked for the time by then.
-    started: float = 0.0
     retries: int = 0
     # Requests come from an iterator, not from write().
     iterates: bool = False
     _details: str = ""
     _status: Status | None = None
     _cause: BaseException | None = None
-    _metadata: Pairs | None = None
-    _deadline: float | None = None
-    # The RPC whose handler made this call, while that can still cancel it.
-    _parent: ServedRpc | None = None
     _callbacks: list[Callable[[Any], Any]] | None = None
     _waiters: Waiters | None = None
     _writers: Waiters | None = None
@@ -98,8 +92,8 @@ class Call(ClientRpc):
         metadata: Pairs | None,
         wait_for_ready: bool | None,
     ) -> None:
-        # What every call reads or sets is set here: a default costs more to look up, and what an
-        # object is given later costs it a dictionary of its own, in Python 3.11 and 3.12.
+        # What most calls read or are given is set here: a default costs more to look up, and what
+        # only some objects have costs those a dictionary of their own, in Python 3.11 and 3.12.
         self.id = 0
         self.session = None
         self.send = None
@@ -115,8 +109,15 @@ class Call(ClientRpc):
         self._reply: Any = None
         # Of who awaits the reply; made by them, for it may be here by then.
         self._future: asyncio.Future[None] | None = None
+        # When it was made, in the loop's time; 0.0 if nothing has asked for the time by then.
+        self.started = 0.0
+        self._deadline: float | None = None
+        self.bucket = None
+        # The RPC whose handler made this call, while that can still cancel it.
+        self._parent: ServedRpc | None = None
+        self._metadata = metadata
         if metadata is not None:
-            self.add_metadata(metadata)
+            self.plain = False
         if timeout is not None:
             if timeout != timeout:
                 raise ValueError("a timeout is a number of seconds, not NaN")

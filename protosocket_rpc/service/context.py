@@ -67,7 +67,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     _details: str = ""
     _metadata_sent: bool = False
     _reads: str = ""
-    _handler_done: bool = False
+    _stopped: bool = False
     _stop_code: int = 0
     _stop_message: str = ""
     _status_details: tuple[bytes, ...] = ()
@@ -77,17 +77,26 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     writes: Callable[[Any], Awaitable[None]] | None = None
 
     def __init__(self, connection: ServiceConnection, opening: Frame, handler: Handler) -> None:
-        ServerRpc.__init__(
-            self, connection, opening, handler.streams_requests, handler.streams_replies
-        )
+        # What most RPCs read or are given is set here, as in Call.
+        self.id = opening.id
+        self.session = connection
         self.connection = connection
+        self.opening = opening
         self.handler = handler
-        self._task: asyncio.Task[None] | None = None
+        self.streams_requests = handler.streams_requests
+        self.streams_replies = handler.streams_replies
+        self.send = None
+        self.receive = None
+        self.ended = False
+        self.compression = 0
+        self._initial_metadata = b""
         self._deadline: float | None = None
+        self.bucket = None
+        self._task: asyncio.Task[None] | None = None
+        self._handler_done = False
         self._code: StatusCode | None = None
         self._trailers: Pairs | None = None
         self._callbacks: list[Callable[[Any], Any]] | None = None
-        self._stopped = False
         # Calls in flight that the handler has made, while they are to end with this RPC.
         self._calls: set[MadeCall] | None = None
         if self.streams_replies:
@@ -111,18 +120,23 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
                 return
         if self.open():
             if self.streams_requests:
-                self._start(_Requests(self))
+                task = self.connection.runner.start(self.handler.serve(self, _Requests(self)))
+                if task is not None:
+                    self._go_on(task)
             elif self._task is None and self._deadline is not None and not self.ended:
                 # The rest of the request is still to come.
                 self._expect_deadline(self._deadline)
 
     def on_request(self, body: bytes) -> None:
+        handler = self.handler
         try:
-            request = self.handler.parse(body)
+            request = handler.parse(body)
         except Exception as error:  # what the message library raises is its own affair
             self.fail_unparsed(error)
             return
-        self._start(request)
+        task = self.connection.runner.start(handler.serve(self, request))
+        if task is not None:
+            self._go_on(task)
 
     def fail_unparsed(self, error: Exception) -> None:
         """End the RPC because of a request that does not parse."""
@@ -136,16 +150,14 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
         )
         self.fail(*parse_failure(error, "Exception deserializing request!"))
 
-    def _start(self, request: Any) -> None:
-        connection = self.connection
-        task = connection.runner.start(self.handler.serve(self, request))
-        if task is not None:
-            self._task = task
-            connection.tasks.add(task)
-            if self._deadline is not None and self.bucket is None and not self.ended:
-                self._expect_deadline(self._deadline)
-            if self._stopped:
-                task.cancel()
+    def _go_on(self, task: asyncio.Task[None]) -> None:
+        """The handler waits for something: `task` runs the rest of it."""
+        self._task = task
+        self.connection.tasks.add(task)
+        if self._deadline is not None and self.bucket is None and not self.ended:
+            self._expect_deadline(self._deadline)
+        if self._stopped:
+            task.cancel()
 
     def _expect_deadline(self, deadline: float) -> None:
         self.connection.deadlines.add(self, deadline, self.opening.timeout_us / 1e6)

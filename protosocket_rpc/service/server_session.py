@@ -147,29 +147,18 @@ class ServerRpc(ServiceRpc):
         ended: the client has its terminal answer, or is not there to have one.
     """
 
+    session: ServerSession
+    opening: Frame
+    streams_requests: bool = False
+    streams_replies: bool = False
+    send: SendHalf | None = None
+    receive: ReceiveHalf | None = None
+    ended: bool = False
+    # How to compress replies: a value of Frame.compression.
+    compression: int = 0
     skip_compression: bool = False
-
-    def __init__(
-        self,
-        session: ServerSession,
-        opening: Frame,
-        streams_requests: bool = False,
-        streams_replies: bool = False,
-    ) -> None:
-        # Set here, not on the class: every RPC reads them, and a default costs more to look up.
-        self.session = session
-        self.id: int = opening.id
-        self.opening = opening
-        self.streams_requests = streams_requests
-        self.streams_replies = streams_replies
-        self.send: SendHalf | None = None
-        self.receive: ReceiveHalf | None = None
-        self.ended = False
-        self.bucket = None
-        # How to compress replies: a value of Frame.compression.
-        self.compression = 0
-        # Encoded, until the first frame takes it along.
-        self._initial_metadata = b""
+    # Encoded, until the first frame takes it along.
+    _initial_metadata: bytes = b""
 
     # -- events, for subclasses ------------------------------------------------------------
 
@@ -200,7 +189,9 @@ class ServerRpc(ServiceRpc):
         """
         opening = self.opening
         session = self.session
-        metadata = None if opening.plain else opening.metadata
+        body = opening.body
+        plain = opening.plain
+        metadata = None if plain else opening.metadata
         if metadata is not None:
             size = metadata_size(metadata)
             limit = session.limits.max_metadata_size
@@ -210,13 +201,12 @@ class ServerRpc(ServiceRpc):
                     too_large("Received metadata", size, limit, "server", "max_metadata_size"),
                 )
                 return False
-        body = opening.body
         if self.streams_replies:
             peer = session.peer
             if not opening.credit and peer is not None and peer.credit:
                 return self._refuse_kind()
             self.send = SendHalf(session, self, opening.credit or UNLIMITED)
-        elif opening.credit:
+        elif not plain and opening.credit:
             return self._refuse_kind()
         if self.streams_requests:
             if body is not None:
@@ -229,7 +219,7 @@ class ServerRpc(ServiceRpc):
             )
         elif body is None:
             return self._refuse_kind()
-        elif (opening.plain or not (opening.more or opening.compression)) and len(
+        elif (plain or not (opening.more or opening.compression)) and len(
             body
         ) <= session.limits.max_receive_message_size:
             # The common case. Most have ended when this returns, and never need the table.

@@ -314,7 +314,9 @@ class RecordedHandler(ServerRpc):
     """A server's RPC that writes down what happens to it; the test is its handler."""
 
     def __init__(self, session: ServerSession, opening: Frame) -> None:
-        super().__init__(session, opening)
+        self.session = session
+        self.opening = opening
+        self.id = opening.id
         kind = opening.method[-2:]
         self.streams_requests = kind[0] == "S"
         self.streams_replies = kind[1] == "S"
