@@ -192,6 +192,8 @@ class Connector:
         self._refresh()
         if state is _READY:
             self._upkeep.start()
+            if self._resolve_timer is None:
+                self._plan_to_resolve()
         elif state is _FAILED:
             self.look_again()
         self._serve_waiting()
@@ -318,7 +320,7 @@ class Connector:
 
     def _resolve_again(self) -> None:
         self._resolve_timer = None
-        if self.ready:  # nobody needs to know otherwise
+        if self.ready:  # nobody needs to know otherwise, until there is a connection again
             self._resolve_at = self.loop.time()
             self._resolve_soon()
 

@@ -18,6 +18,7 @@ from support import free_port, wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.raw import parse_addresses
+from protosocket_rpc.testing import VirtualClock
 
 State = ps.ChannelConnectivity
 FAST = ps.ClientConnectivity(first_backoff=0.01, longest_backoff=0.05)
@@ -351,6 +352,26 @@ async def test_a_name_is_looked_up_again(names: Names) -> None:
             names.hosts = ["127.0.0.2"]  # one less: its connection goes, its calls do not
             await wait_until(lambda: len(channel.connector().sessions) == 1)
             assert {await stub.unary(b"") for _ in range(10)} == {b"127.0.0.2"}
+
+
+async def test_a_name_is_looked_up_again_however_long_it_takes_to_connect(
+    names: Names, virtual_clock: VirtualClock
+) -> None:
+    names.hosts = ["127.0.0.1"]
+    interval = ps.ClientConnectivity(resolve_interval=10)
+    port = free_port()
+    async with ps.insecure_channel(f"service.test:{port}", connectivity=interval) as channel:
+        stub = Stub(channel)
+        await failure(stub.unary(b""))
+        await virtual_clock.advance(60)
+        async with (
+            serving(f"127.0.0.1:{port}", Unary=whoami(b"old")),
+            serving(f"127.0.0.2:{port}", Unary=whoami(b"new")),
+        ):
+            assert await stub.unary(b"") == b"old"
+            names.hosts = ["127.0.0.2"]
+            await virtual_clock.advance(60)
+            assert await stub.unary(b"") == b"new"
 
 
 async def test_calls_in_flight_outlive_their_address(names: Names) -> None:
