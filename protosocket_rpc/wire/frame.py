@@ -426,6 +426,9 @@ def _too_many_fields() -> DecodeError:
 # -- frame -> bytes ------------------------------------------------------------------------
 
 _ONE_BYTE: Final = [bytes((value,)) for value in range(128)]
+# Bytes of a varint that goes on, by their seven bits; and those behind the tag of the id.
+_MORE_BYTES: Final = [bytes((value | 0x80,)) for value in range(128)]
+_LONG_ID: Final = [bytes((0x08, value | 0x80)) for value in range(128)]
 _BODY_OF_SIZE: Final = [bytes((0x22, size)) for size in range(128)]
 
 
@@ -440,29 +443,31 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
     length = 7 + len(before) + size + len(after)
     # Nearly all are small and have an id of 3 or 4 bytes: one step in place of many.
     if length < 0x80 and 0x4000 <= id < 0x10000000:
-        low = id & 0x7F | 0x80
-        middle = id >> 7 & 0x7F | 0x80
         if id < 0x200000:
-            return b"%c\x08%c%c%c%b\x22%c%b%b" % (
-                length - 1,
-                low,
-                middle,
-                id >> 14,
+            return b"".join(
+                (
+                    _ONE_BYTE[length - 1],
+                    _LONG_ID[id & 0x7F],
+                    _MORE_BYTES[id >> 7 & 0x7F],
+                    _ONE_BYTE[id >> 14],
+                    before,
+                    _BODY_OF_SIZE[size],
+                    body,
+                    after,
+                )
+            )
+        return b"".join(
+            (
+                _ONE_BYTE[length],
+                _LONG_ID[id & 0x7F],
+                _MORE_BYTES[id >> 7 & 0x7F],
+                _MORE_BYTES[id >> 14 & 0x7F],
+                _ONE_BYTE[id >> 21],
                 before,
-                size,
+                _BODY_OF_SIZE[size],
                 body,
                 after,
             )
-        return b"%c\x08%c%c%c%c%b\x22%c%b%b" % (
-            length,
-            low,
-            middle,
-            id >> 14 & 0x7F | 0x80,
-            id >> 21,
-            before,
-            size,
-            body,
-            after,
         )
     return b"".join((encode_body_head(id, before, size, len(after)), body, after))
 
