@@ -73,6 +73,11 @@ def release_ports() -> None:
         _reserved.pop().close()
 
 
+def complaints(stderr: str) -> str:
+    """What a program wrote, without how slow asyncio's debug mode finds it on a busy machine."""
+    return re.sub(r"^.*Executing <.* took \d+\.\d+ seconds(\n|$)", "", stderr, flags=re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class Certificates:
     """PEM files: an authority, and what it issued to ``localhost`` / 127.0.0.1 and to a client."""
