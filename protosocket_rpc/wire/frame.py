@@ -295,6 +295,17 @@ def _text(content: bytes, what: str) -> str:
 
 
 def _parse_pair(data: bytes, pos: int, end: int) -> tuple[str, bytes]:
+    if end - pos > 4 and data[pos] == 0x0A and data[pos + 1] < 0x80:
+        # Nearly all are a short key, and a short value behind it that ends the pair.
+        start = pos + 2
+        stop = start + data[pos + 1]
+        if (
+            stop + 2 <= end
+            and data[stop] == 0x12
+            and data[stop + 1] < 0x80
+            and stop + 2 + data[stop + 1] == end
+        ):
+            return _text(data[start:stop], "a metadata key"), data[stop + 2 : end]
     key = ""
     value = b""
     fields = _Fields(data, pos, end)

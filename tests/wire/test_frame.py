@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 import tracemalloc
+from itertools import product
 from types import ModuleType
 from typing import Any
 
@@ -171,6 +172,40 @@ def test_what_is_not_known_is_skipped_as_protobuf_does(frame_pb2: ModuleType, fi
     frame = parse_frame(data, 0, len(data))
     assert (frame.id, frame.body) == (7, b"b")
     assert_same(frame, frame_pb2.Frame.FromString(data))
+
+
+@pytest.mark.parametrize("size", range(7))
+def test_metadata_of_any_bytes_is_read_as_protobuf_does(frame_pb2: ModuleType, size: int) -> None:
+    """Both tags, a size, an empty one, and what goes on: in all ways to put so many together."""
+    for content in map(bytes, product((0x0A, 0x12, 0x01, 0x00, 0x80), repeat=size)):
+        data = bytes((0x32, size)) + content
+        try:
+            message = frame_pb2.Frame.FromString(data)
+        except ParseError:
+            message = None
+        for after in (b"", b"\x12\x00"):  # what follows does not matter
+            if message is None:
+                with pytest.raises(DecodeError):
+                    parse_frame(data + after, 0, len(data))
+            else:
+                assert_same(parse_frame(data + after, 0, len(data)), message)
+
+
+def test_a_size_in_metadata_that_is_longer_than_it_need_be(frame_pb2: ModuleType) -> None:
+    pair = b"\x0a\x01k" + b"\x12\x81\x00v" + b"\x12\x7d" + b"w" * 125
+    data = b"\x32" + encode_varint(len(pair)) + pair
+    frame = parse_frame(data, 0, len(data))
+    assert frame.metadata == [("k", b"w" * 125)]
+    assert_same(frame, frame_pb2.Frame.FromString(data))
+
+
+@pytest.mark.parametrize("key", [1, 126, 127, 128, 129])
+@pytest.mark.parametrize("value", [0, 1, 126, 127, 128, 129])
+def test_metadata_of_any_length_is_read(frame_pb2: ModuleType, key: int, value: int) -> None:
+    message = frame_pb2.Frame(id=7)
+    message.metadata.add(key="k" * key, value=b"v" * value)
+    data = message.SerializeToString()
+    assert_same(parse_frame(data, 0, len(data)), message)
 
 
 def test_numbers_that_are_not_packed_are_read_too(frame_pb2: ModuleType) -> None:
