@@ -30,7 +30,7 @@ async def handler_that_raises_cancelled_error():
         raise asyncio.CancelledError
 
     async with running(uu=handler) as channel:
-        return (await outcome(channel.unary_unary("/s/uu")(b"", timeout=1)))[1]
+        return (await outcome(channel.unary_unary("/s/uu")(b"", timeout=3)))[1]
 
 
 async def request_iterator_that_raises():
