@@ -31,6 +31,9 @@ from protosocket_rpc.raw.reactor import Reactor
 # A message from this size on goes to the transport by itself: joining it to others would copy it.
 LARGE: Final = 32 * 1024
 
+# A server reads nothing from a peer that reads slowly while more messages than that wait for it.
+MOST_WAITING: Final = 100
+
 # What was queued for a peer that did not read goes to the transport in pieces of this size.
 _PIECE: Final = 256 * 1024
 # Chunks of an unfinished message are joined in groups of so many: tiny ones cost more than their
@@ -80,6 +83,7 @@ class Connection(Generic[Inbound, Outbound]):
         "_out",
         "_queued",
         "_reactor",
+        "_read_due",
         "_reading_paused",
         "_reads_only_while_writable",
         "_registry",
@@ -109,8 +113,9 @@ class Connection(Generic[Inbound, Outbound]):
         Args:
             registry: is told of this connection while it is open.
             reads_only_while_writable: stop reading from a peer that does not read: it must not
-                make this side hold all the answers. For servers only: if both sides did so, each
-                could wait for the other for ever.
+                make this side hold all the answers. One that reads slowly is read from once each
+                time that all it was sent has left, unless more than MOST_WAITING messages wait.
+                For servers only: if both sides did so, each could wait for the other for ever.
         """
         self._loop = loop
         self._codec = codec
@@ -119,6 +124,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._registry = registry
         self._reads_only_while_writable = reads_only_while_writable
         self._reading_paused = False
+        self._read_due = False
         self._eof = False
         self._transport: Any = None
         self._closing = False
@@ -196,7 +202,11 @@ class Connection(Generic[Inbound, Outbound]):
         else:
             out.append(data)
             if self._in_turn or self._flush_due:
-                if len(out) >= self.flush_every and not self._transport.is_closing():
+                if len(out) < self.flush_every:
+                    pass
+                elif self._transport.is_closing():
+                    self._stop_output()
+                else:
                     # In two steps: the transport may call back.
                     self._out = []
                     self._transport.write(b"".join(out))
@@ -221,6 +231,7 @@ class Connection(Generic[Inbound, Outbound]):
             self._write_stalled(b"".join(parts))
         elif self._transport.is_closing():
             self._out.append(b"".join(parts))
+            self._stop_output()
         else:
             # Not writelines(): in 3.12 and 3.13, asyncio's never says that the peer does not read.
             for part in parts:
@@ -241,11 +252,21 @@ class Connection(Generic[Inbound, Outbound]):
     def flush(self) -> None:
         """Hand all that is queued to the transport now."""
         out = self._out
-        # A transport that has failed says so in the next turn of the loop, and logs a warning for
-        # each write until then.
-        if out and not self._stalled and not self._transport.is_closing():
-            self._out = []
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if out and not self._stalled:
+            if self._transport.is_closing():
+                self._stop_output()
+            else:
+                self._out = []
+                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _stop_output(self) -> None:
+        """The transport has failed; it says so in the next turn of the loop.
+
+        Until then it would log a warning for each write, and who sends for as long as there is
+        room would go on for ever.
+        """
+        self._stalled = True
+        self._queued = sum([len(data) for data in self._out])
 
     def pace(self, in_flight: int) -> None:
         """Batch output for so many messages under way: a quarter of them, from 2 to 16.
@@ -311,9 +332,10 @@ class Connection(Generic[Inbound, Outbound]):
         # After the peer's end, resuming would have it told again.
         if self._closing or self._eof:
             return
+        held = self._stalled and self._reads_only_while_writable and not self._read_due
         # asyncio's TLS of Python 3.10 has no transport any more when its end is on its way.
         with contextlib.suppress(AttributeError):
-            if self._reading_paused or (self._stalled and self._reads_only_while_writable):
+            if self._reading_paused or held:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
@@ -450,7 +472,10 @@ class Connection(Generic[Inbound, Outbound]):
         except BaseException as error:
             self._fail(error)
         self._in_turn = False
-        if self._out and not self._stalled:
+        if self._stalled:
+            self._read_due = False
+            self._update_reading()
+        elif self._out:
             self.flush()
 
     def _keep(self, data: bytes, end: int) -> None:
@@ -526,19 +551,28 @@ class Connection(Generic[Inbound, Outbound]):
             self._update_reading()
 
     def resume_writing(self) -> None:
-        if self._closing or not self._stalled:
+        # Not at once: asyncio's transport, in the middle of a write of its own, does not expect one
+        # that fails, and would call `connection_lost` twice, first without the cause.
+        if self._stalled:
+            self._loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self._closing or self._transport.is_closing():
             return
         self._stalled = False
         self._flush_queued()
         if self._stalled or self._closing:
             return
-        self._update_reading()
         waiters = self._writable_waiters
         self._writable_waiters = None
+        # What waits goes first, and may fill the transport again before the loop has read at all:
+        # then a read is due, or the peer would not be heard until everything has left.
+        self._read_due = self._reactor.backlog() + len(waiters or ()) <= MOST_WAITING
         for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
         self._tell_writable()
+        self._update_reading()
 
     def _flush_queued(self) -> None:
         """Hand over what waits, piece by piece, for as long as the peer reads."""

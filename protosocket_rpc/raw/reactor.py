@@ -35,6 +35,13 @@ class Reactor(Generic[Inbound, Outbound]):
     def on_writable(self) -> None:
         """The peer reads again after `Connection.writable` was False."""
 
+    def backlog(self) -> int:
+        """The number of messages that wait here until the connection is writable.
+
+        A server whose peer reads slowly does not read from it while there are many.
+        """
+        return 0
+
     def on_eof(self) -> bool:
         """The peer will send no more. Return True to go on sending to it; not on TLS."""
         return False

@@ -41,6 +41,9 @@ class OwnMessageSession(Session[Envelope[Inbound], Outbound], Generic[Inbound, O
         except ConnectionClosed:
             pass  # that ends the RPC as well
 
+    def backlog(self) -> int:
+        return len(self._held_back)
+
     def on_writable(self) -> None:
         held_back = self._held_back
         if held_back:

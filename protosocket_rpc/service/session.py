@@ -198,6 +198,9 @@ class ServiceSession(Session[Frame, bytes]):
         if sending:
             connection.request_writable()
 
+    def backlog(self) -> int:
+        return 0 if self._sending is None else len(self._sending)
+
     # -- receiving, no more than is read ---------------------------------------------------
 
     def return_credit(self, id: int, credit: int) -> None:

@@ -118,6 +118,18 @@ async def test_the_reactor_is_told_when_the_peer_reads_again() -> None:
         assert connection.writable
 
 
+async def test_a_peer_that_is_gone_when_more_is_sent_is_told_of_once() -> None:
+    """The first write to a closed socket succeeds, and has the next one fail: in the same turn."""
+    async with stalled() as (peer, reactor, connection, _):
+        connection.send(LINE)
+        with contextlib.suppress(BlockingIOError):
+            while peer.socket.recv(1 << 20):
+                pass
+        peer.close()
+        assert isinstance(await reactor.closed(), (BrokenPipeError, ConnectionResetError))
+        assert reactor.events.count("close") == 1
+
+
 async def test_a_producer_in_on_writable_sends_everything() -> None:
     class Producer(Recorder):
         left = 3000

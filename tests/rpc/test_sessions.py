@@ -278,6 +278,7 @@ def test_a_cancel_that_finds_the_queue_full_leaves_later() -> None:
         client.unary()
     client.session.cancel(rpc)
     client.wire.connection.resume_writing()
+    client.wire.loop.turn()
     assert client.wire.said() == [Note("", 2), Note("", 1, CANCEL)]
     assert list(client.session.rpcs) == [2]
 
@@ -462,4 +463,5 @@ def test_a_refusal_that_finds_the_queue_full_leaves_later() -> None:
     wire.hear(Note("", 2), Note("", 3))
     assert not wire.closed
     wire.connection.resume_writing()
+    wire.loop.turn()
     assert wire.said() == [Note("fills the queue", 1), Note("", 2, CANCEL), Note("", 3, CANCEL)]

@@ -116,8 +116,9 @@ async def test_a_hundred_streams_that_nobody_reads_do_not_stop_the_connection() 
             call.cancel()
 
 
+@pytest.mark.parametrize("address", [TCP, None], ids=["tcp", "memory"])
 @pytest.mark.parametrize("direction", ["request", "reply"])
-async def test_64_mib_do_not_hold_up_small_calls(direction: str) -> None:
+async def test_64_mib_do_not_hold_up_small_calls(direction: str, address: str | None) -> None:
     """Counted, not timed: small calls are answered while the large one is on its way."""
     size = 64 * 1024 * 1024
     limits = {"limits": ps.RpcLimits(max_receive_message_size=size)}
@@ -130,7 +131,7 @@ async def test_64_mib_do_not_hold_up_small_calls(direction: str) -> None:
             arrived.append(size)
         return request[:10]
 
-    async with paired(TCP, server=limits, channel=limits, Unary=handler) as pair:
+    async with paired(address, server=limits, channel=limits, Unary=handler) as pair:
         await pair.unary(b"settings")
         large = pair.unary(b"large" if direction == "reply" else bytes(size))
         small = 0
@@ -175,13 +176,16 @@ async def test_bytes_of_a_large_reply_between_small_ones() -> None:
         await writer.wait_closed()
 
 
-async def test_large_calls_share_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", [TCP, None], ids=["tcp", "memory"])
+async def test_large_calls_share_the_connection(
+    monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
     """Neither of two large replies waits for the other's end."""
     size = 8 * 1024 * 1024
     limits = {"limits": ps.RpcLimits(max_receive_message_size=size)}
     progress: dict[int, int] = {1: 0, 2: 0}
 
-    async with paired(TCP, server=limits, channel=limits) as pair:
+    async with paired(address, server=limits, channel=limits) as pair:
         await pair.unary(b"settings")
         session = pair.channel.connector().session
         assert session is not None
