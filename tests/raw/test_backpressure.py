@@ -130,6 +130,21 @@ async def test_a_peer_that_is_gone_when_more_is_sent_is_told_of_once() -> None:
         assert reactor.events.count("close") == 1
 
 
+@pytest.mark.parametrize("size", [9_999, 100_000])
+async def test_who_sends_while_there_is_room_is_stopped_by_the_end(size: int) -> None:
+    async with listening() as (server, reactors):
+        with await RawPeer.connect(server.target) as peer:
+            await wait_until(lambda: reactors and reactors[0].events)
+            connection = reactors[0].connection
+            peer.reset()
+            count = 0
+            while connection.writable:
+                connection.send(bytes(size))
+                count += 1
+                assert count < 1000  # rather than take all memory there is
+            await reactors[0].closed()
+
+
 async def test_a_producer_in_on_writable_sends_everything() -> None:
     class Producer(Recorder):
         left = 3000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from itertools import count
 
@@ -12,6 +13,7 @@ from support import wait_until
 
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.raw import Limits
+from protosocket_rpc.raw.connection import MOST_WAITING
 
 KIB = 1024
 # The most that a loop reads from a socket at once: what a limit is exceeded by.
@@ -187,6 +189,26 @@ async def test_a_client_that_only_sends_is_read_from_no_more() -> None:
         assert server.sessions[0].connection.queued == 0
         peer.connection.resume_reading()
         await wait_until(lambda: len(peer.heard) == sent)
+
+
+async def test_one_that_reads_slowly_is_not_read_from_without_bound() -> None:
+    async def answer(note: Note) -> Note:
+        return note
+
+    async with serving(answer) as server, peer_of(server) as peer:
+        peer.say(id=1)
+        await wait_until(lambda: peer.heard)
+        session = server.sessions[0]
+        sock = session.connection.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * KIB)
+        most = sent = 1
+        while len(peer.heard) < 2000:
+            if peer.connection.writable:
+                sent += 1
+                peer.say("x" * 10 * KIB, id=sent)
+            await asyncio.sleep(0)
+            most = max(most, len(session.rpcs))
+        assert most <= MOST_WAITING + 2 * ONE_READ // (10 * KIB)
 
 
 async def test_requests_beyond_the_queue_wait_until_they_can_leave() -> None:
