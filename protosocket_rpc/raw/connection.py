@@ -557,7 +557,11 @@ class Connection(Generic[Inbound, Outbound]):
             self._loop.call_soon(self._resume)
 
     def _resume(self) -> None:
-        if self._closing or self._transport.is_closing():
+        try:
+            gone = self._closing or self._transport.is_closing()
+        except AttributeError:  # as in `_update_reading`
+            gone = True
+        if gone:
             return
         self._stalled = False
         self._flush_queued()
