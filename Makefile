@@ -1,7 +1,8 @@
 # `make demo` and `make test` set up what they need in .venv and .tox, once.
 
-# Those that pyproject.toml has tox environments for.
+# Those that pyproject.toml has tox environments for, and those that `make test` also compiles for.
 VERSIONS := 3.14 3.13 3.12 3.11 3.10
+COMPILED := 3.13 3.11
 
 # The first Python on the machine that is new enough; `make PYTHON=...` takes another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
@@ -30,18 +31,22 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+tox = $(BIN)/tox run-parallel --parallel-no-spinner -e $(subst $(space),$(comma),$(strip $(1)))
+
 # tox fails if it finds none of them: the one in .venv may be the only Python here.
 test-others: MINE = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 test-others test-compiled: HERE = $(foreach version,$(VERSIONS),$(if \
 	$(wildcard $(addsuffix /python$(version),$(subst :, ,$(PATH)))),$(version)))
-test-others: OTHERS = $(subst $(space),$(comma),$(filter-out $(MINE),$(HERE)))
+test-others: COMPILER = $(shell command -v $(CC))
+test-others: OTHERS = $(filter-out $(MINE),$(HERE)) \
+	$(if $(COMPILER),$(addprefix compiled-,$(filter $(COMPILED),$(HERE))))
 test-others: $(VENV)/.ready-dev
-	$(if $(OTHERS),$(BIN)/tox run-parallel --parallel-no-spinner -e $(OTHERS))
+	$(if $(COMPILER),,@echo "There is no C compiler: the compiled build is not tested." >&2)
+	$(if $(strip $(OTHERS)),$(call tox,$(OTHERS)))
 
 # An installation with the accelerator for each Python, and the tests on that.
 test-compiled: $(VENV)/.ready-dev
-	$(BIN)/tox run-parallel --parallel-no-spinner \
-		-e $(subst $(space),$(comma),$(strip $(addprefix compiled-,$(HERE))))
+	$(call tox,$(addprefix compiled-,$(HERE)))
 
 # Programs on the published crates of protosocket, built from tests/interop/rust, against ours.
 interop-rust: $(VENV)/.ready-dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -38,16 +39,34 @@ def commands(folder: Path, *pythons: str, target: str = "test-others") -> str:
     ).stdout
 
 
+def tox_environments(said: str) -> list[str]:
+    found = re.search(r"/tox run-parallel .* -e (\S+)$", said, re.MULTILINE)
+    return found[1].split(",") if found else []
+
+
 def test_there_may_be_one_python_only(tmp_path: Path) -> None:
-    assert "tox run" not in commands(tmp_path, MINE)
+    assert tox_environments(commands(tmp_path, MINE)) == []
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != MINE])
 def test_every_other_python_is_found(tmp_path: Path, version: str) -> None:
     said = commands(tmp_path, MINE, version, "3.9")
-    assert f"tox run-parallel --parallel-no-spinner -e {version}\n" in said
+    assert tox_environments(said) == [version]
+
+
+def test_with_a_c_compiler_two_pythons_test_the_compiled_build_too(tmp_path: Path) -> None:
+    (tmp_path / "cc").touch(mode=0o755)
+    said = commands(tmp_path, MINE, "3.13", "3.12", "3.11")
+    others = [version for version in ("3.13", "3.12", "3.11") if version != MINE]
+    assert tox_environments(said) == [*others, "compiled-3.13", "compiled-3.11"]
+    assert "no C compiler" not in said
+
+
+def test_without_a_c_compiler_that_is_said(tmp_path: Path) -> None:
+    said = commands(tmp_path, MINE)
+    assert 'echo "There is no C compiler: the compiled build is not tested."' in said
 
 
 def test_the_compiled_build_is_tested_on_every_python(tmp_path: Path) -> None:
     said = commands(tmp_path, "3.12", "3.11", "3.9", target="test-compiled")
-    assert said.rstrip().endswith("-e compiled-3.12,compiled-3.11")
+    assert tox_environments(said) == ["compiled-3.12", "compiled-3.11"]
