@@ -1,8 +1,8 @@
 # `make demo` and `make test` set up what they need in .venv and .tox, once.
 
-# Those that pyproject.toml has tox environments for, and those that `make test` also compiles for.
+# Those that pyproject.toml has tox environments for, and the one that `make test` compiles for.
 VERSIONS := 3.14 3.13 3.12 3.11 3.10
-COMPILED := 3.13 3.11
+COMPILED := 3.13
 
 # The first Python on the machine that is new enough; `make PYTHON=...` takes another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
