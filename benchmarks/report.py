@@ -26,7 +26,7 @@ def summary(results: Results) -> str:
     """One table of medians, for the README."""
 
     def rate(workload: str) -> Cell:
-        return lambda peer: _si(peer.rate(workload))
+        return lambda peer: f"{_si(peer.rate(workload))}{_factor(results, peer, workload)}"
 
     def cpu(peer: PeerResults) -> str:
         measured = peer.workloads.get("unary 11 B, C=64")
@@ -35,7 +35,7 @@ def summary(results: Results) -> str:
         return f"{_us(measured, 'client')} / {_us(measured, 'server')}"
 
     columns: dict[str, Cell] = {
-        "calls/s, one at a time": rate("unary 11 B, C=1"),
+        f"calls/s, one at a time, ratio to {BASELINE}": rate("unary 11 B, C=1"),
         "64 in flight": rate("unary 11 B, C=64"),
         "CPU us per call, client / server": cpu,
         "highest rate with p99.9 < 5 ms": lambda peer: _si(peer.highest()),
@@ -106,7 +106,8 @@ def _header(results: Results) -> Iterator[str]:
 
 
 def _throughput(results: Results) -> Iterator[str]:
-    yield f"Medians, [lowest-highest round], ratio to {BASELINE}."
+    ratios = f", ratio to {BASELINE}" if BASELINE in dict(results.measured()) else ""
+    yield f"Medians, [lowest-highest round]{ratios}."
     yield ""
     known = {workload.name for workload in FULL}
     for size in SIZES:
@@ -146,13 +147,18 @@ def _rates(results: Results, title: str, columns: dict[str, str]) -> Iterator[st
             shown = f"{_si(peer.rate(workload))} [{_si(min(rates))}-{_si(max(rates))}]"
             if workload in _BESIDE:
                 shown += f" beside {_si(measured.median(lambda r: r.background))}"
-            baseline = results.peers.get(BASELINE)
-            factor = ratio(peer.rate(workload), baseline.rate(workload) if baseline else None)
-            return shown if factor is None or peer is baseline else f"{shown} {_three(factor)}x"
+            return shown + _factor(results, peer, workload)
 
         return text
 
     yield from _by_peer(results, title, {name: cell(w) for name, w in columns.items()})
+
+
+def _factor(results: Results, peer: PeerResults, workload: str) -> str:
+    """How many times the baseline's rate a peer's is, to go behind it; empty for its own."""
+    baseline = results.peers.get(BASELINE)
+    factor = ratio(peer.rate(workload), baseline.rate(workload) if baseline else None)
+    return "" if factor is None or peer is baseline else f" {_three(factor)}x"
 
 
 def _latency(results: Results) -> Iterator[str]:

@@ -159,6 +159,7 @@ def test_summary_is_one_table() -> None:
     lines = report.summary(_results()).splitlines()
     assert lines[0] == "| peer | 64 in flight | CPU us per call, client / server |"
     assert lines[2] == "| grpc.aio | 100 | 1 / 2 |"
+    assert lines[3] == "| protosocket | 6k 60x | 1 / 2 |"
     assert len(lines) == 5
 
 
