@@ -15,7 +15,9 @@ BIN := $(VENV)/bin
 # Pythons that pyenv has, but does not offer: tox looks for interpreters on the path.
 comma := ,
 space := $(subst ,, )
-export PATH := $(PATH):$(subst $(space),:,$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin))
+SHIMS := $(filter %/shims,$(subst :, ,$(PATH)))
+PYENVS := $(sort $(or $(PYENV_ROOT),$(HOME)/.pyenv) $(SHIMS:/shims=))
+export PATH := $(PATH):$(subst $(space),:,$(wildcard $(addsuffix /versions/*/bin,$(PYENVS))))
 
 .PHONY: demo test lint test-others test-compiled interop-rust bench bench-quick format clean
 
@@ -35,8 +37,10 @@ tox = $(BIN)/tox run-parallel --parallel-no-spinner -e $(subst $(space),$(comma)
 
 # tox fails if it finds none of them: the one in .venv may be the only Python here.
 test-others: MINE = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-test-others test-compiled: HERE = $(foreach version,$(VERSIONS),$(if \
-	$(wildcard $(addsuffix /python$(version),$(subst :, ,$(PATH)))),$(version)))
+# Run, not only looked for: pyenv has a shim for each, which fails for all but those chosen.
+test-others test-compiled: HERE = $(shell for version in $(VERSIONS); do \
+	for folder in $(subst :, ,$(PATH)); do \
+	if $$folder/python$$version -c '' 2>/dev/null; then echo $$version; break; fi; done; done)
 test-others: COMPILER = $(shell command -v $(CC))
 test-others: OTHERS = $(filter-out $(MINE),$(HERE)) \
 	$(if $(COMPILER),$(addprefix compiled-,$(filter $(COMPILED),$(HERE))))

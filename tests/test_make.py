@@ -54,6 +54,24 @@ def test_every_other_python_is_found(tmp_path: Path, version: str) -> None:
     assert tox_environments(said) == [version]
 
 
+def test_a_python_that_does_not_run_is_none(tmp_path: Path) -> None:
+    """As a shim of pyenv's for a version that is not chosen."""
+    (tmp_path / "python3.12").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "python3.12").chmod(0o755)
+    assert tox_environments(commands(tmp_path, "3.13", target="test-compiled")) == ["compiled-3.13"]
+
+
+def test_what_pyenv_has_behind_its_shims_is_found(tmp_path: Path) -> None:
+    behind = tmp_path / "versions" / "3.12.1" / "bin"
+    behind.mkdir(parents=True)
+    (behind / "python3.12").touch(mode=0o755)
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    (shims / "python3.12").write_text("#!/bin/sh\nexit 127\n")
+    (shims / "python3.12").chmod(0o755)
+    assert tox_environments(commands(shims, target="test-compiled")) == ["compiled-3.12"]
+
+
 def test_with_a_c_compiler_the_compiled_build_is_tested_too(tmp_path: Path) -> None:
     (tmp_path / "cc").touch(mode=0o755)
     said = commands(tmp_path, MINE, "3.13", "3.12", "3.11")
