@@ -25,6 +25,16 @@ from protosocket_rpc import ProtosocketError
 Check = Callable[[Flavour], Awaitable[None]]
 
 
+@pytest.fixture(autouse=True)
+def _unexplained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pytest takes itself to be on CI, it explains a failed comparison at any length.
+
+    The differences of a thousand messages take it minutes; nobody reads those expected here.
+    """
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
+
+
 async def fails(check: Awaitable[None], *, hangs: bool = False) -> None:
     """A check fails by what it sees, or else may wait for what never comes."""
     error = await failure(asyncio.wait_for(check, 1 if hangs else 20))

@@ -241,7 +241,8 @@ async def test_raw_messages() -> None:
         for size in range(1000):
             connection.send(Blob(data=b"x" * size))
         echoed = await recorder.received(1000)
-        assert [message.data for message in echoed] == [b"x" * size for size in range(1000)]
+        assert [len(message.data) for message in echoed] == list(range(1000))
+        assert set(b"".join(message.data for message in echoed)) == {ord("x")}
         connection.close()
         await connection.wait_closed()
 
