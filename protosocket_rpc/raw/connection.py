@@ -81,6 +81,7 @@ class Connection(Generic[Inbound, Outbound]):
         "_lost",
         "_needed",
         "_out",
+        "_overtaken",
         "_queued",
         "_reactor",
         "_read_due",
@@ -132,6 +133,8 @@ class Connection(Generic[Inbound, Outbound]):
         # Lists that an idle connection does without.
         self._close_waiters: list[Any] | None = None
         self._writable_waiters: list[Any] | None = None
+        # How many of them, the first, found that who was woken before has used up the room.
+        self._overtaken = 0
         self._failure: Exception | None = None
         # Input: chunks of an unfinished message (the first of them joined ones), their total, what
         # it takes, what to drop.
@@ -285,17 +288,26 @@ class Connection(Generic[Inbound, Outbound]):
     async def drain(self) -> None:
         """Wait until the peer has read enough for more to be sent.
 
+        Who has waited for longest is next, if who was before it has left any room.
+
         Raises:
             ConnectionClosed: the connection ended first.
         """
-        if self._closing:
-            raise self._closed_error("the connection is closed")
-        if self._stalled:
+        woken = False
+        while not self._closing:
+            if not self._stalled:
+                return
+            waiter = self._loop.create_future()
             if self._writable_waiters is None:
                 self._writable_waiters = []
-            waiter = self._loop.create_future()
-            self._writable_waiters.append(waiter)
+            if woken:
+                self._writable_waiters.insert(self._overtaken, waiter)
+                self._overtaken += 1
+            else:
+                self._writable_waiters.append(waiter)
             await waiter
+            woken = True
+        raise self._closed_error("the connection is closed")
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone, and `on_close` was called. Raises nothing."""
@@ -569,6 +581,7 @@ class Connection(Generic[Inbound, Outbound]):
             return
         waiters = self._writable_waiters
         self._writable_waiters = None
+        self._overtaken = 0
         # What waits goes first, and may fill the transport again before the loop has read at all:
         # then a read is due, or the peer would not be heard until everything has left.
         self._read_due = self._reactor.backlog() + len(waiters or ()) <= MOST_WAITING

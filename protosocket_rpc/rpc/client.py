@@ -166,7 +166,7 @@ class _Completion(Generic[Request, Response]):
 
     async def _send_kept(self) -> None:
         connection = self._session.sender()
-        while self._kept is not None and not connection.writable:
+        if self._kept is not None:
             await connection.drain()
         if self._kept is not None:
             request, self._kept = self._kept, None

@@ -263,8 +263,9 @@ class _Session(ServerSession[Request, Response]):
             answer = self._service.new_rpc(request)
             if isinstance(answer, Awaitable):
                 response = await answer
-                if not self.sender().writable:
-                    await self._writable()
+                connection = self.sender()
+                if not connection.writable:
+                    await connection.drain()
                 rpc.reply(response)
             elif isinstance(answer, AsyncIterable):
                 await self._stream(rpc, answer)
@@ -287,28 +288,22 @@ class _Session(ServerSession[Request, Response]):
             sent = 0
             async for response in iterator:
                 if not connection.writable:
-                    await self._writable()
+                    await connection.drain()
                 if rpc.ended:
                     break
                 rpc.send(response)
                 sent += 1
                 if not connection.writable:
-                    await self._writable()
+                    await connection.drain()
                 elif sent % _BURST == 0:
                     await asyncio.sleep(0)
             if not connection.writable:
-                await self._writable()
+                await connection.drain()
             rpc.finish()
         finally:
             aclose = getattr(iterator, "aclose", None)
             if aclose is not None:
                 await aclose()
-
-    async def _writable(self) -> None:
-        """Wait until the client reads: others that waited may have filled what it has room for."""
-        connection = self.sender()
-        while not connection.writable:
-            await connection.drain()
 
     def _failed(self, rpc: ServerRpc[Request, Response], error: BaseException) -> None:
         loop = self._handlers.loop

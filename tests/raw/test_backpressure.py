@@ -73,6 +73,30 @@ async def test_drain_waits_for_the_peer() -> None:
         assert connection.queued == 0
 
 
+async def test_drain_lets_the_longest_waiting_send_first() -> None:
+    """One that finds that others were faster waits again, but not behind them."""
+    sent: list[str] = []
+
+    async def send(name: str, connection: Connection[bytes, bytes], times: int) -> None:
+        for _ in range(times):
+            await connection.drain()
+            assert connection.writable
+            sent.append(name)
+            while connection.writable:
+                connection.send(LINE)
+
+    async with stalled() as (peer, _, connection, _):
+        senders = [
+            asyncio.ensure_future(send(name, connection, times))
+            for name, times in (("a", 4), ("b", 3), ("c", 2))
+        ]
+        reader = asyncio.ensure_future(peer.read_all())
+        await asyncio.gather(*senders)
+        connection.close()
+        await reader
+    assert "".join(sent) == "abcabcaba"
+
+
 async def test_drain_does_not_wait_without_need() -> None:
     async with connected() as (client, _):
         client.connection.send(b"message")

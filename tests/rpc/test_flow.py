@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from itertools import count
+from itertools import count, groupby
 
 import pytest
 from rpc.notes import CANCEL, END, Note, NoteCodec, client_and_peer, connect, peer_of, serving
@@ -166,6 +166,38 @@ async def test_many_streams_wait_for_a_client_that_does_not_read() -> None:
         for id in range(1, 101):
             answers = [(note.text[:1], note.code) for note in peer.heard if note.id == id]
             assert answers == [("0", 0), ("1", 0), ("2", 0), ("", END)]
+
+
+async def test_streams_do_not_keep_a_reply_waiting() -> None:
+    """Each time that the client reads, those that have waited for longest are next."""
+    go_on = asyncio.Event()
+    streams = range(1, 6)
+
+    async def numbers() -> AsyncIterator[Note]:
+        await go_on.wait()
+        while True:
+            yield Note("x" * 256 * KIB)
+
+    async def reply() -> Note:
+        await go_on.wait()
+        return Note("reply")
+
+    async with (
+        serving(
+            lambda note: numbers() if note.id in streams else reply(),
+            limits=Limits(max_queued_output=1),
+        ) as server,
+        peer_of(server) as peer,
+    ):
+        for id in (*streams, 6):
+            peer.say(id=id)
+        await wait_until(lambda: server.sessions and len(server.sessions[0].rpcs) == 6)
+        go_on.set()
+        turns: list[int] = []
+        while len(turns) <= 11:
+            await asyncio.sleep(0)
+            turns = [id for id, _ in groupby(note.id for note in peer.heard)]
+        assert turns[:11] == [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5]
 
 
 async def test_a_client_that_only_sends_is_read_from_no_more() -> None:
