@@ -31,6 +31,7 @@ SANS_IO = [
     "raw/varint.py",
     "rpc/client_session.py",
     "rpc/codec.py",
+    "rpc/early_cancels.py",
     "rpc/message.py",
     "rpc/own_session.py",
     "rpc/server_session.py",

@@ -4,13 +4,15 @@
 
     NORMAL ──> accepted ── handler ── reply / items, END / CANCEL ──> ended, exactly once
                   └── CANCEL, id used twice, lost, stop ──> CANCEL, handler told ──> ended
+    CANCEL, then NORMAL ──> CANCEL
 """
 
 from __future__ import annotations
 
 from typing import Any, Generic, Protocol
 
-from protosocket_rpc.rpc.message import NORMAL, Envelope, MessageType
+from protosocket_rpc.rpc.early_cancels import EarlyCancels
+from protosocket_rpc.rpc.message import CANCEL, NORMAL, Envelope, MessageType
 from protosocket_rpc.rpc.own_session import OwnMessageSession, Request, Response
 from protosocket_rpc.rpc.session import Rpc
 
@@ -36,6 +38,8 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
         super().__init__(outbound)
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self.draining = False
+        self._last_id = 0
+        self._early_cancels: EarlyCancels | None = None
 
     def start(self, rpc: ServerRpc[Request, Response], request: Request) -> Handler | None:
         """Run the handler of an RPC.
@@ -49,10 +53,16 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
         """Something happened that whoever runs the server should know. As in `logging`."""
 
     def on_unknown(self, message: Envelope[Request]) -> None:
-        if message.code != NORMAL:
-            return  # late, for an RPC that has had its answer
         id = message.id
-        if self.draining:
+        if message.code != NORMAL:
+            if message.code == CANCEL and id > self._last_id:
+                if self._early_cancels is None:
+                    self._early_cancels = EarlyCancels()
+                self._early_cancels.add(id)
+            return  # or it is late, for an RPC that has had its answer
+        if id > self._last_id:
+            self._last_id = id
+        if self.draining or (self._early_cancels is not None and self._early_cancels.take(id)):
             self.send_cancel(id)
         elif len(self.rpcs) >= self._max_concurrent_rpcs:
             limit = self._max_concurrent_rpcs

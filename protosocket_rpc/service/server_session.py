@@ -4,6 +4,7 @@
 
     opening frame ──> accepted ── handler ── reply / END / status ──> ended, exactly once
                           └── CANCEL, deadline, lost ──> handler told ──> ended
+    CANCEL, then its opening frame ──> CANCEL
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.native import mypyc_attr
+from protosocket_rpc.rpc.early_cancels import EarlyCancels
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits, too_large
@@ -47,7 +49,8 @@ class ServerSession(ServiceSession):
     """The RPCs of one client's connection.
 
     Attributes:
-        last_id: the greatest id of an RPC that was accepted.
+        last_id: the greatest id of an RPC that was accepted, or was cancelled before.
+        early_cancels: RPCs that were cancelled and are still to be opened; None if never.
         draining: no further RPC is accepted.
         tells_ends: `on_rpc_ended` is to be called.
         batch: what arrived along with the message being handled; empty between.
@@ -58,6 +61,7 @@ class ServerSession(ServiceSession):
         "arrived_at",
         "batch",
         "draining",
+        "early_cancels",
         "last_id",
         "tells_ends",
     )
@@ -68,6 +72,7 @@ class ServerSession(ServiceSession):
         super().__init__(limits)
         self.last_id = 0
         self.draining = False
+        self.early_cancels: EarlyCancels | None = None
         self.tells_ends = False
         self.batch: list[Frame] = _NONE
         self.arrived_at = 0.0
@@ -96,9 +101,16 @@ class ServerSession(ServiceSession):
             else:
                 if id > self.last_id:
                     self.last_id = id
-                self.accept(message)
+                if self.early_cancels is not None and self.early_cancels.take(id):
+                    self.tell(encode_frame(id, CANCEL, b""))
+                else:
+                    self.accept(message)
         elif message.code == OVERSIZED:
             self.on_oversized(message)
+        elif message.code == CANCEL and id > self.last_id:
+            if self.early_cancels is None:
+                self.early_cancels = EarlyCancels()
+            self.early_cancels.add(id)
 
     def on_oversized(self, message: Frame) -> None:
         """A frame that is too large arrived, for an RPC that is not in flight."""

@@ -20,6 +20,7 @@ from protosocket_rpc.errors import (
 from protosocket_rpc.raw import Connection, Limits
 from protosocket_rpc.rpc.client_session import ClientSession, StreamingRpc, UnaryRpc
 from protosocket_rpc.rpc.codec import EnvelopeCodec
+from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS
 from protosocket_rpc.rpc.server_session import ServerRpc, ServerSession
 
 
@@ -368,6 +369,39 @@ def test_a_cancel_tells_the_handler_and_is_answered_with_cancel() -> None:
     wire.hear(Note("", 5, CANCEL))
     assert server.tasks[0].told == 1
     assert wire.said() == []
+
+
+def test_a_cancel_that_overtakes_its_request_is_its_answer() -> None:
+    server = RecordingServer()
+    wire = Wire(server)
+    wire.hear(Note("", 7, CANCEL), Note("", 7, CANCEL), Note("before", 6))
+    assert wire.said() == []
+    wire.hear(Note("cancelled", 7), Note("after", 8))
+    assert wire.said() == [Note("", 7, CANCEL)]
+    assert [task.request.text for task in server.tasks] == ["before", "after"]
+    assert sorted(server.rpcs) == [6, 8]
+    wire.hear(Note("again", 7))  # it is free, as after any answer
+    assert server.tasks[-1].request.text == "again"
+
+
+def test_a_late_cancel_does_not_cancel_its_id_s_next_user() -> None:
+    server = RecordingServer(max_concurrent_rpcs=1)
+    wire = Wire(server)
+    wire.hear(Note("a", 5), Note("refused", 6))
+    server.tasks[0].rpc.reply(Note())
+    wire.hear(Note("", 5, CANCEL), Note("", 6, CANCEL), Note("b", 5))
+    server.tasks[1].rpc.reply(Note())
+    wire.hear(Note("c", 6))
+    assert [task.request.text for task in server.tasks] == ["a", "b", "c"]
+
+
+def test_no_more_than_max_early_cancels_are_remembered() -> None:
+    server = RecordingServer(max_concurrent_rpcs=10)
+    wire = Wire(server)
+    ids = range(1, MAX_EARLY_CANCELS + 3)
+    wire.hear(*(Note("", id, CANCEL) for id in ids), *(Note("", id) for id in ids))
+    assert [task.rpc.id for task in server.tasks] == [1, 2]  # the oldest are forgotten
+    assert wire.said() == [Note("", id, CANCEL) for id in ids[2:]]
 
 
 def test_an_end_from_the_client_is_ignored() -> None:

@@ -9,6 +9,7 @@ from service.sansio import CANCEL, END, F, RecordedHandler, Server, peer_setting
 from service.tables import cells
 
 from protosocket_rpc.errors import OutputQueueFull, ProtocolError
+from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS
 from protosocket_rpc.rpc.message import NORMAL
 from protosocket_rpc.service.limits import RpcLimits, too_large
 from protosocket_rpc.service.session import FRAGMENT
@@ -230,6 +231,38 @@ def test_every_frame_in_every_state(kind: str, arrival: str, state: str, expecte
     # Nobody else is concerned.
     server.accepts("UU", id=2).reply(b"fine", None)
     assert server.sent() == [F(2, body=b"fine")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cancel_that_overtakes_its_opening_frame_is_its_answer(kind: str) -> None:
+    server = Server(LIMITS)
+    server.receives(F(7, CANCEL), F(7, CANCEL))
+    other = server.accepts("UU", id=6)
+    assert server.sent() == []
+    opening = F(7, method=f"/test/{kind}", body=None if kind[0] == "S" else b"x")
+    server.receives(opening)
+    assert server.sent() == [F(7, CANCEL)]
+    assert server.session.accepted == [other]
+    assert server.session.last_id == 7
+    server.receives(opening)  # the id is free, as after any answer
+    assert [rpc.id for rpc in server.session.accepted] == [6, 7]
+
+
+def test_a_late_cancel_does_not_cancel_its_id_s_next_user() -> None:
+    server = Server(LIMITS)
+    server.accepts("UU", id=5).reply(b"a", None)
+    server.receives(F(5, CANCEL))
+    server.accepts("UU", id=5).reply(b"b", None)
+    assert server.sent() == [F(5, body=b"a"), F(5, body=b"b")]
+
+
+def test_no_more_than_max_early_cancels_are_remembered() -> None:
+    server = Server(LIMITS)
+    ids = range(1, MAX_EARLY_CANCELS + 3)
+    server.receives(*(F(id, CANCEL) for id in ids))
+    server.receives(*(F(id, method="/test/UU", body=b"x") for id in ids))
+    assert [rpc.id for rpc in server.session.accepted] == [1, 2]  # the oldest are forgotten
+    assert server.sent() == [F(id, CANCEL) for id in ids[2:]]
 
 
 def test_end_and_cancel_of_an_rpc_that_never_was() -> None:

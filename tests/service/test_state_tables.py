@@ -199,6 +199,7 @@ SERVER_EVENTS: dict[str, Callable[[Server, RecordedHandler], None]] = {
     "END": lambda server, rpc: server.receives(F(1, END)),
     "END, after `more`": lambda server, rpc: server.receives(F(1, body=b"x", more=True), F(1, END)),
     "CANCEL": lambda server, rpc: server.receives(F(1, CANCEL)),
+    "CANCEL, of an id above all opened": lambda server, rpc: server.receives(F(1, CANCEL)),
     "a message above the limit": lambda server, rpc: server.receives(F(1, body=ABOVE_MESSAGE)),
     "a frame above the limit": lambda server, rpc: server.receives(F(1, body=ABOVE_FRAME)),
     "the deadline passes": lambda server, rpc: rpc.stop(4, "late"),
@@ -233,7 +234,12 @@ def test_the_server(kind: str, state: str, event: str, action: str, then: str) -
         server.receives(F(1, method=f"/test/{kind}", **OPENINGS[event], **opening))
         accepted = [each for each in server.session.accepted if each.id == 1]
         rpc = accepted[0] if accepted else None
+    elif state == "cancelled":
+        server.receives(F(1, CANCEL), F(1, method=f"/test/{kind}", **opening))
+        assert not server.session.accepted
     elif state == "*none*":
+        if event == "CANCEL":
+            server.accepts("UU", id=9)
         frame = {"NORMAL without `method`": F(1, body=b"x")}.get(event)
         if frame is None:
             SERVER_EVENTS[event](server, rpc)
@@ -274,4 +280,7 @@ def test_the_server(kind: str, state: str, event: str, action: str, then: str) -
         assert told == []
     if rpc is not None:
         assert rpc.ended == (then == "ended")
-    assert (1 in server.session.rpcs) == (then not in ("ended", "*none*"))
+    assert (1 in server.session.rpcs) == (then not in ("ended", "*none*", "cancelled"))
+    if then == "cancelled":
+        server.receives(F(1, method=f"/test/{kind}", **opening))
+        assert server.sent() == [F(1, CANCEL)]

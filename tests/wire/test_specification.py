@@ -30,6 +30,7 @@ from protosocket_rpc import (
     UnaryUnaryMethod,
     protobuf,
 )
+from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.session import FRAGMENT
 from protosocket_rpc.wire.codec import FrameCodec
@@ -129,6 +130,7 @@ def test_limits_have_their_defaults() -> None:
         "CREDIT_BEFORE_SETTINGS": CREDIT_BEFORE_SETTINGS,
         "FRAGMENT": FRAGMENT,
         "MOST_FIELDS": MOST_FIELDS,
+        "MAX_EARLY_CANCELS": MAX_EARLY_CANCELS,
     }
     for name, value, _ in rows("## Limits"):
         key = name.strip("`")
