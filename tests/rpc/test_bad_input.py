@@ -154,9 +154,12 @@ async def test_a_message_type_that_fails_ends_its_connection_alone(
     assert record.exc_info is not None
 
 
-async def test_cancels_and_ends_out_of_the_blue_change_nothing() -> None:
+async def test_cancels_and_ends_out_of_the_blue_concern_no_other_rpc() -> None:
     async with serving(echo) as server, stranger(server.rpc.target) as (reader, writer):
         for code in (CANCEL, 2, 3, 250):
-            writer.write(encode(Note("", 1, code)))
-        writer.write(encode(Note("hello", 1)))
+            writer.write(encode(Note("", 2, code)))
+        writer.write(encode(Note("hello", 2)) + encode(Note("hello", 1)))
+        assert await reader.readexactly(len(encode(Note("", 2, CANCEL)))) == encode(
+            Note("", 2, CANCEL)
+        )
         assert await reader.readexactly(len(encode(Note("hello", 1)))) == encode(Note("hello", 1))
