@@ -8,6 +8,7 @@ The way of a request, one module each::
                  |         model    what templates see: frozen, documented, versioned
                  |
                  +----> render      templates and filters to checked output --> protoc
+                           bytecode built-in templates are compiled once
 
 ``protosocket generate`` goes it without protoc's help: generate finds out what is to be done,
 compiler runs protoc for messages, messages and stubs make protoc's output fit that of services.

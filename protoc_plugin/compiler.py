@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def compile_descriptors(descriptors: Path, own: list[str], settings: Settings) -
     """
     protos = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
     installed = {proto.name for proto in protos}.difference(own)
-    options = replace(settings.options, installed=tuple(sorted(installed)))
+    options = settings.options._replace(installed=tuple(sorted(installed)))
     output = generate(protos, own, options, settings.parameter)
     if options.codec != "bytes":
         messages = descriptors.parent / "messages"

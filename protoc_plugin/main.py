@@ -119,7 +119,3 @@ def main() -> int:
         return 1
     sys.stdout.buffer.write(response)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

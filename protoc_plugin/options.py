@@ -1,8 +1,8 @@
-"""What ``--protosocket_opt`` may say: one dataclass, whose fields are the options."""
+"""What ``--protosocket_opt`` may say: one named tuple, whose fields are the options."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from protoc_plugin.errors import GenerationError
 
@@ -13,8 +13,7 @@ _CHOICES = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The plugin's options.
 
     Attributes:
@@ -45,7 +44,7 @@ def parse_options(parameter: str) -> Options:
     installed: list[str] = []
     for word in filter(None, (word.strip() for word in parameter.split(","))):
         name, equals, value = word.partition("=")
-        if name not in {field.name for field in fields(Options)}:
+        if name not in Options._fields:
             raise GenerationError(f"unknown option {name!r}; valid options: {_usage()}")
         if not equals or not value or (name in _CHOICES and value not in _CHOICES[name]):
             raise GenerationError(f"bad value in option {word!r}; valid options: {_usage()}")
@@ -69,6 +68,6 @@ def parse_options(parameter: str) -> Options:
 def _usage() -> str:
     placeholders = {"prefix": "PACKAGE", "installed": "PROTO_OR_FOLDER", "templates": "FOLDER"}
     return ", ".join(
-        f"{field.name}={'|'.join(_CHOICES.get(field.name, ())) or placeholders[field.name]}"
-        for field in fields(Options)
+        f"{name}={'|'.join(_CHOICES.get(name, ())) or placeholders[name]}"
+        for name in Options._fields
     )

@@ -17,6 +17,7 @@ import jinja2
 
 import protoc_plugin
 from protoc_plugin import model
+from protoc_plugin.bytecode import BytecodeCache
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.filters import FILTERS
 from protoc_plugin.options import Options
@@ -59,6 +60,7 @@ class Renderer:
             lstrip_blocks=True,
             keep_trailing_newline=True,
             auto_reload=False,
+            bytecode_cache=BytecodeCache(builtin),
         )
         self._environment.filters |= {each.__name__: each for each in FILTERS}
         self._templates = sorted(

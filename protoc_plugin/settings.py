@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Settings:
         Raises:
             GenerationError: one of them is wrong.
         """
-        return replace(parse_options(self.parameter), templates=str(self.templates or ""))
+        return parse_options(self.parameter)._replace(templates=str(self.templates or ""))
 
 
 def read_settings(folder: Path) -> Settings:

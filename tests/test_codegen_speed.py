@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import jinja2
 import pytest
 from codegen.measure import answers
 from codegen.regenerate import ROOT, contents, protoc, request_for
 
+from protoc_plugin.bytecode import BytecodeCache
+from protoc_plugin.main import respond
+from protoc_plugin.render import shipped
+
 # Answers a request as the plugin does, then tells on stderr what has been imported for that.
 ANSWER_AND_TELL = """
 import sys
-from protoc_plugin.main import main
+from protoc_plugin.__main__ import main
 main()
 print(*sys.modules, file=sys.stderr)
 """
 # What takes long to import, and whatever is for another command or another language.
 NOT_NEEDED = {
-    *("argparse", "asyncio", "difflib", "importlib.metadata", "socket", "ssl", "subprocess"),
+    *("argparse", "asyncio", "dataclasses", "difflib", "importlib.metadata", "socket", "ssl"),
+    *("subprocess",),
     *("grpc", "grpc_tools", "protosocket_rpc", "tomli", "tomllib", "uvloop"),
     *("protoc_plugin.compiler", "protoc_plugin.generate", "protoc_plugin.settings"),
 }
@@ -55,6 +63,8 @@ def cpu_time(*arguments: str, request: bytes) -> float:
         input=request,
         stdout=subprocess.DEVNULL,
         cwd=ROOT,
+        # Bytecode is kept, as users have it.
+        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         check=True,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -62,14 +72,77 @@ def cpu_time(*arguments: str, request: bytes) -> float:
 
 
 def test_start_up_takes_less_than_150_ms() -> None:
-    """Where Python and the libraries need more than half of that, it is twice what they need."""
+    """On a machine where Python and the libraries need most of that, little more than they do."""
     request = request_for("helloworld")
     libraries = "import jinja2, google.protobuf.compiler.plugin_pb2"
-    assert any(
-        cpu_time("-m", "protoc_plugin", request=request)
-        < max(0.150, 2 * cpu_time("-c", libraries, request=request))
-        for _ in range(10)
-    )
+    own, theirs = math.inf, math.inf
+    for _ in range(20):  # until both have had a moment without others on the machine
+        theirs = min(theirs, cpu_time("-c", libraries, request=request))
+        own = min(own, cpu_time("-m", "protoc_plugin", request=request))
+        if own < max(0.150, 1.4 * theirs):
+            return
+    pytest.fail(f"{own * 1e3:.0f} ms, of which {theirs * 1e3:.0f} ms are the libraries'")
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where compiled templates are kept, and nothing is yet."""
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    return tmp_path / "kept"
+
+
+def test_templates_are_compiled_once(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_for("helloworld")
+    expected = respond(request)
+    names = sorted(path.name.split(".")[0] for path in kept.glob("**/*.j2c"))
+    assert names == ["_descriptor", "_imports", "_servicer", "_stub", "{file}_protosocket"]
+    with monkeypatch.context() as patch:
+        patch.delattr(jinja2.Environment, "compile")
+        assert respond(request) == expected
+
+
+def test_what_was_compiled_is_never_in_the_way(kept: Path) -> None:
+    request = request_for("helloworld")
+    expected = respond(request)
+    empty, short, nonsense, cut, folder = sorted(kept.glob("**/*.j2c"))
+    empty.write_bytes(b"")
+    short.write_bytes(b"j2")
+    nonsense.write_bytes(b"nonsense" * 100)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    folder.unlink()
+    folder.mkdir()
+    assert respond(request) == expected
+    assert all(path.stat().st_size > 1000 for path in (empty, short, nonsense, cut))
+
+
+def test_templates_are_compiled_where_that_cannot_be_kept(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for("helloworld")
+    kept.write_text("no folder")
+    expected = respond(request)
+    kept.unlink()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert respond(request) == expected
+    assert not kept.exists()
+
+
+def test_a_changed_template_is_compiled_anew(kept: Path, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        (tmp_path / "a.j2").write_text(text)
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(tmp_path), bytecode_cache=BytecodeCache(tmp_path)
+        )
+        assert environment.get_template("a.j2").render() == text
+        assert len(list(kept.glob("**/*.j2c"))) == 1
+
+
+def test_nothing_is_kept_of_the_users_templates(kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "_stub.py.j2").write_text('{% include "builtin/_stub.py.j2" %}')
+    respond(request_for("helloworld", f"templates={tmp_path}"))
+    folders = {path.parent for path in kept.glob("**/*.j2c")}
+    assert folders == {kept.joinpath(*shipped("templates").parts[1:], "python")}
 
 
 def test_thousands_of_files_are_a_matter_of_seconds() -> None:

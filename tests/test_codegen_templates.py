@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from codegen.regenerate import HERE, ROOT, protoc
@@ -108,11 +108,10 @@ def test_python_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize("kind", [model.File, model.Service, model.Method, model.Message])
-def test_the_document_tells_of_every_field(kind: type) -> None:
-    assert dataclasses.is_dataclass(kind)
+def test_the_document_tells_of_every_field(kind: Any) -> None:
     document = (ROOT / "docs" / "templates.md").read_text()
     section = document.partition(f"\n### `{kind.__name__.lower()}`")[2].partition("\n##")[0]
     properties = {name for name, value in vars(kind).items() if isinstance(value, property)}
-    for name in {field.name for field in dataclasses.fields(kind)} | properties:
+    for name in {*kind._fields, *properties}:
         assert f"`{name}`" in section, f"{kind.__name__}.{name}"
     assert f"model version {model.VERSION}" in document
