@@ -25,6 +25,7 @@ MODULES = [
     "raw/limits",
     "raw/polled",
     "raw/reactor",
+    "raw/unfinished",
     "raw/varint",
     "rpc/message",
     "rpc/session",

@@ -28,6 +28,7 @@ SANS_IO = [
     "raw/limits.py",
     "raw/polled.py",
     "raw/reactor.py",
+    "raw/unfinished.py",
     "raw/varint.py",
     "rpc/client_session.py",
     "rpc/codec.py",

@@ -27,6 +27,7 @@ from protosocket_rpc.raw.allocator import keep_large_blocks
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
 from protosocket_rpc.raw.limits import Limits
 from protosocket_rpc.raw.reactor import Reactor
+from protosocket_rpc.raw.unfinished import Unfinished
 
 # A message from this size on goes to the transport by itself: joining it to others would copy it.
 LARGE: Final = 32 * 1024
@@ -36,9 +37,6 @@ MOST_WAITING: Final = 100
 
 # What was queued for a peer that did not read goes to the transport in pieces of this size.
 _PIECE: Final = 256 * 1024
-# Chunks of an unfinished message are joined in groups of so many: tiny ones cost more than their
-# own size.
-_CHUNKS: Final = 256
 
 _FEWEST_PER_FLUSH: Final = 2
 _MOST_PER_FLUSH: Final = 16
@@ -75,11 +73,9 @@ class Connection(Generic[Inbound, Outbound]):
         "_failure",
         "_flush_due",
         "_in_turn",
-        "_joined",
         "_limits",
         "_loop",
         "_lost",
-        "_needed",
         "_out",
         "_overtaken",
         "_queued",
@@ -88,11 +84,9 @@ class Connection(Generic[Inbound, Outbound]):
         "_reading_paused",
         "_reads_only_while_writable",
         "_registry",
-        "_skip",
         "_stalled",
-        "_tail",
-        "_tail_size",
         "_transport",
+        "_unfinished",
         "_writable_due",
         "_writable_waiters",
         "flush_every",
@@ -136,13 +130,8 @@ class Connection(Generic[Inbound, Outbound]):
         # How many of them, the first, found that who was woken before has used up the room.
         self._overtaken = 0
         self._failure: Exception | None = None
-        # Input: chunks of an unfinished message (the first of them joined ones), their total, what
-        # it takes, what to drop.
-        self._tail: list[bytes] | None = None
-        self._joined = 0
-        self._tail_size = 0
-        self._needed = 0
-        self._skip = 0
+        # Input: what has arrived of a message that has not all arrived.
+        self._unfinished: Unfinished | None = None
         # Output.
         self._out: list[bytes] = []
         self._queued = 0
@@ -174,6 +163,11 @@ class Connection(Generic[Inbound, Outbound]):
     def failure(self) -> Exception | None:
         """Why the connection has ended or is ending; None while it is well, or was closed."""
         return self._failure
+
+    @property
+    def reactor(self) -> Reactor[Inbound, Outbound]:
+        """The one that messages go to; after the end, one of nobody's."""
+        return self._reactor
 
     @property
     def queued(self) -> int:
@@ -466,10 +460,12 @@ class Connection(Generic[Inbound, Outbound]):
         if self._closing:
             return
         self.heard = True
-        if self._needed or self._skip:
-            data = self._rejoin(data)
-            if not data:
+        if self._unfinished is not None:
+            all_of_it = self._unfinished.add(data)
+            if all_of_it is None:
                 return
+            self._unfinished = None
+            data = all_of_it
         messages: list[Inbound] = []
         self._in_turn = True
         try:
@@ -494,7 +490,7 @@ class Connection(Generic[Inbound, Outbound]):
         """Hold the unfinished message at the end of `data`, or note what is to be skipped."""
         size = len(data) - end
         if size < 0:
-            self._skip = -size
+            self._unfinished = Unfinished(b"", 0, -size)
             return
         needed = self._codec.needed()
         limit = self._limits.max_buffer
@@ -504,37 +500,11 @@ class Connection(Generic[Inbound, Outbound]):
             )
         if needed >= LARGE:
             keep_large_blocks()
-        self._tail = [data[end:]]
-        self._joined = 0
-        self._tail_size = size
-        self._needed = needed if needed > size else size + 1
-
-    def _rejoin(self, data: bytes) -> bytes:
-        """What is to be decoded now that `data` has arrived; empty while it is not enough."""
-        if self._skip:
-            if len(data) <= self._skip:
-                self._skip -= len(data)
-                return b""
-            data = data[self._skip :]
-            self._skip = 0
-            return data
-        tail = self._tail
-        assert tail is not None
-        tail.append(data)
-        self._tail_size += len(data)
-        if self._tail_size < self._needed:
-            if len(tail) - self._joined >= _CHUNKS:
-                tail[self._joined :] = [b"".join(tail[self._joined :])]
-                self._joined += 1
-            return b""
-        data = b"".join(tail)
-        self._tail = None
-        self._needed = 0
-        return data
+        self._unfinished = Unfinished(data[end:], needed if needed > size else size + 1, 0)
 
     def _in_message(self) -> bool:
         """True while a message has arrived in part."""
-        return self._needed > 0 or self._skip > 0 or bool(getattr(self._codec, "unfinished", False))
+        return self._unfinished is not None or bool(getattr(self._codec, "unfinished", False))
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -627,7 +597,7 @@ class Connection(Generic[Inbound, Outbound]):
         self._closing = True
         self._stalled = True
         self._lost = True
-        self._tail = None
+        self._unfinished = None
         self._fail_writable_waiters()
         if self._registry is not None:
             self._registry.discard(self)

@@ -54,8 +54,7 @@ class Running:
         self.runner = eager_runner(loop)
         self.deadlines = Deadlines(loop)
         self.tasks: set[asyncio.Task[None]] = set()
-        # A dict of nothing: of many, it takes half the memory of a set.
-        self.sessions: dict[ServiceConnection, None] = {}
+        self.connections = 0  # that are served
         self.listeners: list[RawServer[Frame, bytes]] = []
         self.draining = False
         self.stopped = False
@@ -76,9 +75,20 @@ class Running:
 
     # -- what its connections tell ---------------------------------------------------------
 
-    def on_opened(self, session: ServiceConnection) -> None:
+    @property
+    def sessions(self) -> list[ServiceConnection]:
+        """Those of the connections that are open: a table of its own would cost each memory."""
+        sessions = []
+        for listener in self.listeners:
+            for connection in listener.connections:
+                session = connection.reactor
+                if isinstance(session, ServiceConnection) and session.served:
+                    sessions.append(session)
+        return sessions
+
+    def on_opened(self) -> None:
         """A connection is up, and is served."""
-        self.sessions[session] = None
+        self.connections += 1
         self._upkeep.start()
 
     def on_failure(self, peer: str, error: Exception) -> None:
@@ -100,13 +110,14 @@ class Running:
         """A connection is gone."""
         if cause is not None:
             _log.info("the connection from %s ended: %s", session.peer_name, cause)
-        self.sessions.pop(session, None)
+        if session.served:
+            self.connections -= 1
         self.on_drained(session)
 
     def _visit(self, now: float) -> bool:
-        for session in list(self.sessions):
+        for session in self.sessions:
             session.visit(now)
-        return bool(self.sessions)
+        return self.connections > 0
 
     def snapshot(self) -> Snapshot:
         """What `metrics` have counted, and what there is now."""
@@ -114,7 +125,7 @@ class Running:
         if self.metrics is not None:
             snapshot["methods"] = self.metrics.methods()
         snapshot["in_flight"] = sum([len(session.rpcs) for session in self.sessions])
-        snapshot["connections"] = len(self.sessions)
+        snapshot["connections"] = self.connections
         return snapshot
 
     # -- the end ---------------------------------------------------------------------------
@@ -127,7 +138,7 @@ class Running:
         self._undrained = {session for session in self.sessions if session.rpcs}
         if not self._undrained:
             self._drained.set()
-        for session in list(self.sessions):
+        for session in self.sessions:
             session.go_away("the server is shutting down")
         if grace:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -148,5 +159,5 @@ class Running:
 
     def cancel_rpcs(self) -> None:
         """End every RPC in flight."""
-        for session in list(self.sessions):
+        for session in self.sessions:
             session.cancel_rpcs("the server is shutting down")

@@ -38,7 +38,11 @@ _NONE: Final[set[int]] = set()
 
 
 class ServiceConnection(ServerSession):
-    """One client's connection to a server."""
+    """One client's connection to a server.
+
+    Attributes:
+        served: it is open, and was not one too many.
+    """
 
     __slots__ = (
         "_auth",
@@ -50,21 +54,18 @@ class ServiceConnection(ServerSession):
         "_idle_since",
         "_limited",
         "_new_rpc",
+        "_peer_name",
         "_running",
         "deadlines",
-        "loop",
-        "peer_name",
         "runner",
-        "tasks",
+        "served",
     )
 
     def __init__(self, running: Running, credentials: ServerCredentials) -> None:
         super().__init__(running.limits)
         self._credentials = credentials
-        self.loop = running.loop
         self.runner: EagerRunner = running.runner
         self.deadlines: Deadlines = running.deadlines
-        self.tasks: set[asyncio.Task[None]] = running.tasks
         self._running = running
         self._handlers: dict[str, Handler] = running.routes.handlers
         self._new_rpc = running.new_rpc
@@ -73,7 +74,8 @@ class ServiceConnection(ServerSession):
             or running.connectivity.max_concurrent_rpcs is not None
         )
         self.tells_ends = self._limited
-        self.peer_name = ""
+        self._peer_name = ""
+        self.served = False
         # Ids that this batch cancels.
         self._given_up: set[int] = _NONE
         # When it is too old, and since when it is idle, in the loop's time; its last id by then.
@@ -84,6 +86,23 @@ class ServiceConnection(ServerSession):
         self._auth: Auth | None = None
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The server's."""
+        return self._running.loop
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Those of all handlers of the server."""
+        return self._running.tasks
+
+    @property
+    def peer_name(self) -> str:
+        """Where the client is, as `ServicerContext.peer` has it."""
+        if not self._peer_name:
+            self._peer_name = peer_name(self.sender())
+        return self._peer_name
+
+    @property
     def auth(self) -> Auth:
         """Who the client is, as far as the connection can tell."""
         if self._auth is None:
@@ -92,18 +111,22 @@ class ServiceConnection(ServerSession):
 
     def on_open(self, connection: Connection[Frame, bytes]) -> None:
         self.connection = connection
-        self.peer_name = peer_name(connection)
+        # The name is made when it is first asked for, which of many connections is never. Only
+        # TLS has forgotten it by the end; uvloop remembers what it was asked before.
+        if connection.get_extra_info("peername") and connection.get_extra_info("sslcontext"):
+            self._peer_name = peer_name(connection)
         self._credentials.check(connection)
         super().on_open(connection)
         running = self._running
         limit = running.connectivity.max_connections
-        if limit is not None and len(running.sessions) >= limit:
+        if limit is not None and running.connections >= limit:
             self.go_away(
                 f"Connection limit exceeded! (max_connections={limit})", RESOURCE_EXHAUSTED
             )
             self.loop.call_later(LINGER, self.close)
             return
-        running.on_opened(self)
+        self.served = True
+        running.on_opened()
         connectivity = running.connectivity
         if connectivity.max_idle is not None:
             self._idle_since = self.loop.time()
