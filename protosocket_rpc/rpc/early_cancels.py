@@ -1,33 +1,62 @@
 """RPCs that a client cancelled before it opened them. Sans-I/O.
 
-A client that sends from several queues may have a CANCEL overtake the message that opens its RPC:
-the Rust crate's does, for a call that is dropped at once.
+A client that sends from several queues may have a CANCEL overtake the message that opens its RPC,
+and one opening another: the Rust crate does, for calls that are dropped at once.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final
 
 # Those that one connection remembers; beyond that, the oldest are forgotten.
 MAX_EARLY_CANCELS: Final = 1024
+# Ranges of ids that were passed over and may still be opened; beyond that, the lowest is forgotten.
+MAX_GAPS: Final = 1024
 
 
 class EarlyCancels:
-    """Ids of RPCs that are to end as soon as they are opened."""
+    """Knows which ids were never opened, and which of them are to end as soon as they are.
+
+    An id may be used again: a CANCEL that is late for one RPC must not end the next one.
+    """
 
     def __init__(self) -> None:
         self._ids: dict[int, None] = {}
+        self._gaps: list[tuple[int, int]] = []  # ascending; the end is not in it
 
-    def add(self, id: int) -> None:
-        """A CANCEL arrived for an id that no RPC has had yet."""
-        ids = self._ids
-        ids[id] = None
-        if len(ids) > MAX_EARLY_CANCELS:
-            del ids[next(iter(ids))]
+    def add(self, id: int, last_id: int) -> None:
+        """A CANCEL arrived for an id that is not in flight; `last_id` is the greatest opened."""
+        if id > last_id or self._gap(id) is not None:
+            ids = self._ids
+            ids[id] = None
+            if len(ids) > MAX_EARLY_CANCELS:
+                del ids[next(iter(ids))]
 
-    def take(self, id: int) -> bool:
-        """An RPC was opened: True if it was cancelled before, once."""
+    def open(self, id: int, last_id: int) -> bool:
+        """An RPC is opened: True if it was cancelled before. `last_id` is as it was before."""
+        gaps = self._gaps
+        if id > last_id + 1:
+            gaps.append((last_id + 1, id))
+        elif id <= last_id:
+            index = self._gap(id)
+            if index is not None:
+                first, end = gaps[index]
+                rest = ((first, id), (id + 1, end))
+                gaps[index : index + 1] = [gap for gap in rest if gap[0] < gap[1]]
+        if len(gaps) > MAX_GAPS:
+            del gaps[0]
         if id in self._ids:
             del self._ids[id]
             return True
         return False
+
+    def _gap(self, id: int) -> int | None:
+        """The index of the gap that an id is in."""
+        gaps = self._gaps
+        index = bisect_right(gaps, id, key=_first) - 1
+        return index if index >= 0 and id < gaps[index][1] else None
+
+
+def _first(gap: tuple[int, int]) -> int:
+    return gap[0]

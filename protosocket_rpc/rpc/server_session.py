@@ -55,14 +55,17 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
     def on_unknown(self, message: Envelope[Request]) -> None:
         id = message.id
         if message.code != NORMAL:
-            if message.code == CANCEL and id > self._last_id:
-                if self._early_cancels is None:
-                    self._early_cancels = EarlyCancels()
-                self._early_cancels.add(id)
+            if message.code == CANCEL:
+                self._on_early_cancel(id)
             return  # or it is late, for an RPC that has had its answer
+        cancelled = False
+        if id > self._last_id + 1 or self._early_cancels is not None:
+            if self._early_cancels is None:
+                self._early_cancels = EarlyCancels()
+            cancelled = self._early_cancels.open(id, self._last_id)
         if id > self._last_id:
             self._last_id = id
-        if self.draining or (self._early_cancels is not None and self._early_cancels.take(id)):
+        if cancelled or self.draining:
             self.send_cancel(id)
         elif len(self.rpcs) >= self._max_concurrent_rpcs:
             limit = self._max_concurrent_rpcs
@@ -72,6 +75,13 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
             rpc = ServerRpc(self, id)
             self.rpcs[id] = rpc
             rpc.handler = self.start(rpc, message.message)
+
+    def _on_early_cancel(self, id: int) -> None:
+        if self._early_cancels is None:
+            if id <= self._last_id:
+                return
+            self._early_cancels = EarlyCancels()
+        self._early_cancels.add(id, self._last_id)
 
     def cancel_all(self) -> None:
         """End every RPC that is in flight with CANCEL, and tell its handler."""

@@ -50,7 +50,8 @@ class ServerSession(ServiceSession):
 
     Attributes:
         last_id: the greatest id of an RPC that was accepted, or was cancelled before.
-        early_cancels: RPCs that were cancelled and are still to be opened; None if never.
+        early_cancels: which RPCs were cancelled and are still to be opened; None while ids count
+            up, and each is opened before it is cancelled.
         draining: no further RPC is accepted.
         tells_ends: `on_rpc_ended` is to be called.
         batch: what arrived along with the message being handled; empty between.
@@ -99,18 +100,28 @@ class ServerSession(ServiceSession):
                 # A client that has heard of it has tried elsewhere already, and ignores this.
                 self.answer_error(id, UNAVAILABLE, "the server is going away")
             else:
+                cancelled = False
+                if id > self.last_id + 1 or self.early_cancels is not None:
+                    if self.early_cancels is None:
+                        self.early_cancels = EarlyCancels()
+                    cancelled = self.early_cancels.open(id, self.last_id)
                 if id > self.last_id:
                     self.last_id = id
-                if self.early_cancels is not None and self.early_cancels.take(id):
+                if cancelled:
                     self.tell(encode_frame(id, CANCEL, b""))
                 else:
                     self.accept(message)
         elif message.code == OVERSIZED:
             self.on_oversized(message)
-        elif message.code == CANCEL and id > self.last_id:
-            if self.early_cancels is None:
-                self.early_cancels = EarlyCancels()
-            self.early_cancels.add(id)
+        elif message.code == CANCEL:
+            self._on_early_cancel(id)
+
+    def _on_early_cancel(self, id: int) -> None:
+        if self.early_cancels is None:
+            if id <= self.last_id:
+                return
+            self.early_cancels = EarlyCancels()
+        self.early_cancels.add(id, self.last_id)
 
     def on_oversized(self, message: Frame) -> None:
         """A frame that is too large arrived, for an RPC that is not in flight."""

@@ -199,7 +199,7 @@ SERVER_EVENTS: dict[str, Callable[[Server, RecordedHandler], None]] = {
     "END": lambda server, rpc: server.receives(F(1, END)),
     "END, after `more`": lambda server, rpc: server.receives(F(1, body=b"x", more=True), F(1, END)),
     "CANCEL": lambda server, rpc: server.receives(F(1, CANCEL)),
-    "CANCEL, of an id above all opened": lambda server, rpc: server.receives(F(1, CANCEL)),
+    "CANCEL, of an id never opened": lambda server, rpc: server.receives(F(1, CANCEL)),
     "a message above the limit": lambda server, rpc: server.receives(F(1, body=ABOVE_MESSAGE)),
     "a frame above the limit": lambda server, rpc: server.receives(F(1, body=ABOVE_FRAME)),
     "the deadline passes": lambda server, rpc: rpc.stop(4, "late"),

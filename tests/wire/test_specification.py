@@ -30,7 +30,7 @@ from protosocket_rpc import (
     UnaryUnaryMethod,
     protobuf,
 )
-from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS
+from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS, MAX_GAPS
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
 from protosocket_rpc.service.session import FRAGMENT
 from protosocket_rpc.wire.codec import FrameCodec
@@ -131,6 +131,7 @@ def test_limits_have_their_defaults() -> None:
         "FRAGMENT": FRAGMENT,
         "MOST_FIELDS": MOST_FIELDS,
         "MAX_EARLY_CANCELS": MAX_EARLY_CANCELS,
+        "MAX_GAPS": MAX_GAPS,
     }
     for name, value, _ in rows("## Limits"):
         key = name.strip("`")
