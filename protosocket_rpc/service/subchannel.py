@@ -269,7 +269,9 @@ class Subchannel:
         self._set_state(ChannelConnectivity.IDLE)
         if session.used:
             self.connector.look_again()
-            self.connect()
+            # A server may end what has been idle, or is too old: the next call will do then.
+            if go_away is None or session.rpcs:
+                self.connect()
 
     def _set_state(self, state: ChannelConnectivity) -> None:
         self.state = state

@@ -228,14 +228,19 @@ async def test_an_idle_connection_is_given_up_until_it_is_needed() -> None:
             await wait_until(lambda: not running.sessions)  # noqa: B023  # run at once
 
 
-async def test_a_connection_that_was_never_used_is_not_made_again(
-    virtual_clock: VirtualClock,
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_connection_that_was_idle_is_not_made_again_unasked(
+    virtual_clock: VirtualClock, used: bool
 ) -> None:
-    async with paired(server=options(max_idle=0.02)) as pair:
+    async with paired(server=options(max_idle=10.0)) as pair:
         channel = pair.channel
         await channel.channel_ready()
+        if used:
+            assert await pair.unary(b"x") == b"x"
         await channel.wait_for_state_change(State.READY)
-        assert channel.get_state() is State.IDLE
+        for _ in range(100):
+            await asyncio.sleep(0)
+            assert channel.get_state() is State.IDLE
         await virtual_clock.advance(60)
         assert channel.get_state() is State.IDLE
         assert await pair.unary(b"x") == b"x"
