@@ -236,7 +236,14 @@ class Server:
 
         Args:
             grace: seconds that RPCs in flight have to end; None for none at all.
+
+        Raises:
+            UsageError: the server has no port. (`start` takes one without, as in gRPC.)
         """
+        if not self.has_ports:
+            raise UsageError(
+                "the server has no port: add one by add_insecure_port or add_secure_port"
+            )
         with StopOnSignal(self, grace) as signals:
             if self._running is None:
                 await self.start()

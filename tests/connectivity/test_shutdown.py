@@ -215,9 +215,23 @@ async def test_serve_forever_ends_with_stop() -> None:
     await serving
 
 
+async def test_serve_forever_serves_nobody_without_a_port() -> None:
+    with pytest.raises(ps.UsageError, match="no port: add one by add_insecure_port"):
+        await ps.server().serve_forever()
+
+
+async def test_a_server_without_a_port_starts_and_stops() -> None:
+    """As one of grpc.aio does."""
+    server = ps.server()
+    await server.start()
+    assert await server.wait_for_termination(0.001)
+    await server.stop(None)
+
+
 async def test_serve_forever_leaves_no_signal_handler() -> None:
     before = signal.getsignal(signal.SIGTERM)
     server = ps.server()
+    server.add_insecure_port("127.0.0.1:0")
     serving = asyncio.ensure_future(server.serve_forever())
     await wait_until(lambda: server._running)
     assert signal.getsignal(signal.SIGTERM) != before
