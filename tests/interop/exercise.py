@@ -11,10 +11,12 @@ class Exercise:
 
     Attributes:
         cut_short: RPCs that were cancelled, of those that hang and of those that count.
+        hanging: RPCs that hang.
     """
 
     def __init__(self) -> None:
         self.cut_short = 0
+        self.hanging = 0
         self._seats: list[asyncio.Future[None]] = []
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -30,9 +32,11 @@ class Exercise:
         await seat
 
     async def hang(self) -> None:
+        self.hanging += 1
         try:
             await asyncio.get_running_loop().create_future()
         finally:
+            self.hanging -= 1
             self._end()
 
     async def count(self, count: int, then_hang: bool) -> AsyncIterator[int]:

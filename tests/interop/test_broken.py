@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +18,14 @@ from interop import test_vectors
 from interop.exercise import Exercise
 from interop.flavours import FLAVOURS, SERVICE, Flavour
 from interop.generated.exercise_pb2 import Blob
+from interop.programs import Program
 from interop.test_python_to_rust import each, failure
 from support import Certificates
 from wire.frames import load_frame_pb2
 
 from protosocket_rpc import ProtosocketError
+from protosocket_rpc.raw import Connection
+from protosocket_rpc.rpc.early_cancels import EarlyCancels
 
 Check = Callable[[Flavour], Awaitable[None]]
 
@@ -114,6 +119,102 @@ async def test_a_python_server_that_does_not_wait(
 
     monkeypatch.setattr(Exercise, "hang", hang)
     await fails(to_python.test_a_dropped_call_ends_on_the_server(flavour), hangs=True)
+
+
+# -- deaths, and who suffers -----------------------------------------------------------------
+
+
+@each
+@pytest.mark.parametrize(
+    "check",
+    [
+        to_rust.test_a_stream_cut_by_the_death_of_its_server,
+        to_rust.test_reconnecting_after_the_server_was_killed,
+    ],
+)
+async def test_a_rust_server_that_is_not_killed(
+    flavour: Flavour, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def kill(self: Program) -> None:
+        pass
+
+    monkeypatch.setattr(Program, "kill", kill)
+    await fails(check(flavour), hangs=True)
+
+
+@each
+@pytest.mark.parametrize("how", ["body", "never"])
+async def test_a_rust_server_that_is_not_what_it_was_before_it_was_killed(
+    flavour: Flavour, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = to_rust.rust_server
+
+    def restart(program: str, target: str | None = None) -> AbstractAsyncContextManager[Program]:
+        if target is not None:
+            broken(how, monkeypatch)
+            if how == "never":
+                target = None  # somewhere else
+        return start(program, target=target)
+
+    monkeypatch.setattr(to_rust, "rust_server", restart)
+    await fails(to_rust.test_reconnecting_after_the_server_was_killed(flavour), hangs=True)
+
+
+@each
+async def test_a_python_server_that_does_not_come_back(
+    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = to_python.server_process
+    targets: list[str] = []
+
+    def restart(path: Path, program: str, target: str, ready: str) -> Any:
+        targets.append(target if not targets else "127.0.0.1:0")
+        return start(path, program, targets[-1], ready=ready)
+
+    monkeypatch.setattr(to_python, "server_process", restart)
+    await fails(to_python.test_reconnecting_after_the_server_was_killed(flavour))
+    assert len(targets) == 2
+
+
+@each
+async def test_a_rust_server_that_dies_of_malformed_bytes(
+    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken("malformed", monkeypatch)
+    await fails(to_rust.test_malformed_bytes_end_only_their_connection(flavour), hangs=True)
+
+
+@each
+async def test_a_python_server_whose_connections_all_suffer(
+    flavour: Flavour, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[Connection[Any, Any]] = []
+    open_, fail = Connection.connection_made, Connection._fail
+
+    def connection_made(self: Connection[Any, Any], transport: Any) -> None:
+        connections.append(self)
+        open_(self, transport)
+
+    def _fail(self: Connection[Any, Any], error: BaseException) -> None:
+        fail(self, error)
+        for one in connections:
+            one.abort(ConnectionError("another one has failed"))
+
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
+    monkeypatch.setattr(Connection, "_fail", _fail)
+    await fails(to_python.test_malformed_messages_end_only_their_connection(flavour, caplog))
+
+
+@each
+async def test_a_python_server_that_ignores_early_cancels(
+    flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EarlyCancels, "add", lambda self, id, last_id: None)
+    check = to_python.test_calls_that_are_given_up_at_once_do_not_hang_on_the_server(flavour)
+    await fails(check, hangs=True)
+
+
+# -- TLS, raw, statuses, vectors ---------------------------------------------------------------
 
 
 @each

@@ -70,6 +70,17 @@ async def test_a_dropped_call_ends_on_the_server(flavour: Flavour) -> None:
 
 
 @each
+async def test_calls_that_are_given_up_at_once_do_not_hang_on_the_server(flavour: Flavour) -> None:
+    """The cancellation of some leaves before what it cancels: the crate keeps no order there."""
+    exercise = Exercise()
+    async with calling(flavour, exercise) as client:
+        assert await client.ask("give-up 1000") == "gave up 1000"
+        # By the same way as the calls, and behind them.
+        assert await client.ask("echo 1") == "echoed 1"
+        await wait_until(lambda: exercise.hanging == 0)
+
+
+@each
 async def test_the_server_refuses(flavour: Flavour) -> None:
     async with calling(flavour) as client:
         said = await client.ask("refuse")
@@ -138,8 +149,9 @@ async def test_malformed_messages_end_only_their_connection(
     flavour: Flavour, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
+    exercise = Exercise()
     async with (
-        flavour.serve(Exercise()) as target,
+        flavour.serve(exercise) as target,
         rust_client(flavour.program, target) as client,
         rust_client("raw", target, "--liar") as liar,
     ):
@@ -149,7 +161,7 @@ async def test_malformed_messages_end_only_their_connection(
         assert "127.0.0.1" in caplog.text
         async with rust_client(flavour.program, target) as other:
             assert await other.ask("echo 5") == "echoed 5"
-        # The stream goes on, until this server is stopped.
+        assert exercise.cut_short == 0  # the stream goes on, until this server is stopped
 
 
 @each

@@ -69,6 +69,7 @@ async fn perform(calls: &impl Calls, words: &[&str]) -> Answer<String> {
             drop(hang(calls).await?);
             Ok("dropped".to_owned())
         }
+        "give-up" => give_up(calls, number(1)?).await,
         "wait" => {
             let call = hang(calls).await?;
             println!("waiting");
@@ -96,6 +97,16 @@ async fn hang<C: Calls>(
     }
     calls.echo(Vec::new()).await?;
     Ok(call)
+}
+
+/// Calls that are dropped as soon as they are made, some of whose cancellations may leave first.
+async fn give_up(calls: &impl Calls, count: u64) -> Answer<String> {
+    for _ in 0..count {
+        if poll!(Box::pin(calls.hang())).is_ready() {
+            return Err("it did not hang".to_owned());
+        }
+    }
+    Ok(format!("gave up {count}"))
 }
 
 async fn echo(calls: &impl Calls, size: u64) -> Answer<String> {
