@@ -149,14 +149,14 @@ PEERS: list[Peer] = [
     _TONIC,
     PythonPeer(
         "uvloop echo",
-        frozenset({"unary", "size", "tls", "unix"}),
+        frozenset({"unary", "size", "connections", "tls", "unix"}),
         module="uvloop_echo",
         requirements=("uvloop",),
         imports="uvloop",
     ),
     NativePeer(
         "C echo",
-        frozenset({"unary", "unix"}),
+        frozenset({"unary", "connections", "unix"}),
         directory="c",
         commands=("make", "cc"),
     ),

@@ -1,4 +1,4 @@
-"""The floor: the bytes of a unary call over a bare uvloop connection, with no RPC at all.
+"""The floor: the bytes of a unary call over bare uvloop connections, with no RPC at all.
 
 The server returns what it reads. The client keeps `concurrency` frames in flight and sends one
 for each that came back, from the protocol's callback: no futures, no tasks, no parsing.
@@ -39,15 +39,15 @@ class Driver(asyncio.Protocol):
     def close(self) -> None:
         self._transport.close()
 
-    async def run(self, work: Work, seconds: float) -> Result:
-        self._frame = bytes(work.size + _ENVELOPE_BYTES)
+    async def run(self, size: int, concurrency: int, seconds: float) -> Result:
+        self._frame = bytes(size + _ENVELOPE_BYTES)
         self._received = 0
         self._latencies: list[int] = []
         self._done = asyncio.get_running_loop().create_future()
         begin = clock()
         self._end = begin + int(seconds * 1e9)
-        self._started = deque([begin] * work.concurrency)
-        for _ in range(work.concurrency):
+        self._started = deque([begin] * concurrency)
+        for _ in range(concurrency):
             self._transport.write(self._frame)
         await self._done
         elapsed = clock() - begin
@@ -72,24 +72,44 @@ class Driver(asyncio.Protocol):
             self._done.set_exception(exc or ConnectionResetError("the server closed"))
 
 
+async def _connect(endpoint: Endpoint) -> Driver:
+    loop = asyncio.get_running_loop()
+    if endpoint.unix_path:
+        _, driver = await loop.create_unix_connection(Driver, endpoint.unix_path)
+    else:
+        tls = client_tls(endpoint)
+        _, driver = await loop.create_connection(Driver, endpoint.host, endpoint.port, ssl=tls)
+    return driver
+
+
+async def _run(drivers: list[Driver], work: Work, seconds: float) -> Result:
+    share = work.concurrency // len(drivers)
+    begin = clock()
+    results = await asyncio.gather(*[each.run(work.size, share, seconds) for each in drivers])
+    total = Result(0, (clock() - begin) / 1e9)
+    for result in results:
+        total.calls += result.calls
+        total.latency.merge(result.latency)
+    return total
+
+
 def drive(endpoint: Endpoint) -> None:
     loop = uvloop.new_event_loop()
 
     async def perform(work: Work) -> Result:
-        if endpoint.unix_path:
-            _, driver = await loop.create_unix_connection(Driver, endpoint.unix_path)
-        else:
-            tls = client_tls(endpoint)
-            _, driver = await loop.create_connection(Driver, endpoint.host, endpoint.port, ssl=tls)
+        drivers: list[Driver] = []
         try:
+            while len(drivers) < work.connections:
+                drivers.append(await _connect(endpoint))
             if work.warmup:
-                await driver.run(work, work.warmup)
+                await _run(drivers, work, work.warmup)
             event("begin")
-            result = await driver.run(work, work.seconds)
+            result = await _run(drivers, work, work.seconds)
             event("end")
             return result
         finally:
-            driver.close()
+            for driver in drivers:
+                driver.close()
 
     answer(lambda work: loop.run_until_complete(perform(work)))
 

@@ -84,7 +84,7 @@ class Connector:
         self._connections = connections
         self._addresses = parse_addresses(target)
         self._has_names = has_names(self._addresses)
-        self._subchannels: dict[tuple[Endpoint, int], Subchannel] = {}
+        self._endpoints: dict[Endpoint, list[Subchannel]] = {}
         self._some_idle = False
         # Whose turn it is. Not everybody is to begin with the same address.
         self._turn = random.randrange(1 << 16)
@@ -170,17 +170,20 @@ class Connector:
 
     def connect(self) -> None:
         """Begin to connect, wherever there is neither a connection nor an attempt."""
-        if self._subchannels:
-            for subchannel in list(self._subchannels.values()):
+        if self._endpoints:
+            for subchannel in self._subchannels():
                 subchannel.connect()
         else:
             self._resolve_soon()
 
+    def _subchannels(self) -> list[Subchannel]:
+        return [each for subchannels in self._endpoints.values() for each in subchannels]
+
     def _retry_at(self) -> float:
         """When the next attempt is due."""
-        if not self._subchannels:
+        if not self._endpoints:
             return self._resolve_at
-        return min([subchannel.retry_at for subchannel in self._subchannels.values()])
+        return min([subchannel.retry_at for subchannel in self._subchannels()])
 
     def on_change(self, subchannel: Subchannel) -> None:
         """A subchannel has another state."""
@@ -204,7 +207,7 @@ class Connector:
         self._wake_watchers()
 
     def _refresh(self) -> None:
-        subchannels = self._subchannels.values()
+        subchannels = self._subchannels()
         self.ready = [each.session for each in subchannels if each.state is _READY and each.session]
         states = {each.state for each in subchannels}
         self._some_idle = _IDLE in states
@@ -264,7 +267,7 @@ class Connector:
         delay = self._resolve_at - self.loop.time()
         if delay > 0:
             await asyncio.sleep(delay)
-        if not self._subchannels:
+        if not self._endpoints:
             self._refresh()
             self._wake_watchers()
         try:
@@ -279,19 +282,18 @@ class Connector:
     def _on_resolved(self, endpoints: list[Endpoint]) -> None:
         self._backoff.reset()
         self._resolve_at = self.loop.time() + _RESOLVE_PAUSE
-        old = self._subchannels
-        self._subchannels = {}
+        old = self._endpoints
+        self._endpoints = {}
         new: list[Subchannel] = []
         for endpoint in endpoints:
-            for number in range(self._connections):
-                key = (endpoint, number)
-                subchannel = old.pop(key, None)
-                if subchannel is None:
-                    subchannel = Subchannel(self, endpoint)
-                    new.append(subchannel)
-                self._subchannels[key] = subchannel
-        for subchannel in old.values():
-            subchannel.retire()
+            subchannels = old.pop(endpoint, None)
+            if subchannels is None:
+                subchannels = [Subchannel(self, endpoint) for _ in range(self._connections)]
+                new += subchannels
+            self._endpoints[endpoint] = subchannels
+        for subchannels in old.values():
+            for subchannel in subchannels:
+                subchannel.retire()
         self._plan_to_resolve()
         for subchannel in new:
             subchannel.connect()
@@ -302,7 +304,7 @@ class Connector:
     def _on_unresolved(self, error: Exception) -> None:
         self._resolve_at = self.loop.time() + self._backoff.next()
         self._plan_to_resolve()
-        if not self._subchannels:
+        if not self._endpoints:
             self.error = error
             self.state = _FAILED
             self._serve_waiting()
@@ -397,11 +399,11 @@ class Connector:
         self._upkeep.stop()
         if self._resolve_timer is not None:
             self._resolve_timer.cancel()
-        for subchannel in self._subchannels.values():
+        for subchannel in self._subchannels():
             subchannel.stop()
 
     def _attempts(self) -> list[asyncio.Task[None]]:
-        attempts = [each.attempt for each in self._subchannels.values()]
+        attempts = [each.attempt for each in self._subchannels()]
         return [attempt for attempt in attempts if attempt is not None]
 
     def _calls(self) -> list[Call]:
