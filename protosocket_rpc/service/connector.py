@@ -51,7 +51,7 @@ class Connector:
         session: the connection that calls are to use, if there is exactly one. If it is None,
             calls `wait`, which may well be for nothing.
         ready: every connection that takes calls.
-        sessions: every connection that is open, be it only for calls that it has already.
+        leaving: connections that are still open for the calls that they have, and take no more.
         state: as in gRPC.
     """
 
@@ -79,7 +79,7 @@ class Connector:
         self.connectivity = connectivity
         self.session: ChannelConnection | None = None
         self.ready: list[ChannelConnection] = []
-        self.sessions: set[ChannelConnection] = set()
+        self.leaving: set[ChannelConnection] = set()
         self.state = _IDLE
         self._connections = connections
         self._addresses = parse_addresses(target)
@@ -178,6 +178,12 @@ class Connector:
 
     def _subchannels(self) -> list[Subchannel]:
         return [each for subchannels in self._endpoints.values() for each in subchannels]
+
+    @property
+    def sessions(self) -> list[ChannelConnection]:
+        """Every connection that is open."""
+        current = [each.session for each in self._subchannels() if each.session is not None]
+        return current + list(self.leaving)
 
     def _retry_at(self) -> float:
         """When the next attempt is due."""
@@ -336,7 +342,7 @@ class Connector:
         """Look after each connection; False if there are none any more."""
         interval = self.connectivity.keepalive_interval
         timeout = self.connectivity.keepalive_timeout
-        for session in list(self.sessions):
+        for session in self.sessions:
             session.remember(now)
             if interval is not None and not session.keep_alive(now, interval, timeout):
                 session.sender().abort(
@@ -380,7 +386,7 @@ class Connector:
         for call in self._calls():
             call.cancel()
         self._waiting.clear()
-        for session in list(self.sessions):
+        for session in self.sessions:
             session.sender().close()
         self.deadlines.close()
         self._wake_watchers()

@@ -97,7 +97,7 @@ class Subchannel:
             self.attempt.cancel()
         session = self.session
         if session is not None:
-            self.session = None
+            self._let_go(session)
             session.retire()
 
     # -- one attempt -----------------------------------------------------------------------
@@ -189,7 +189,6 @@ class Subchannel:
 
     def _on_connected(self, session: ChannelConnection) -> None:
         connector = self.connector
-        connector.sessions.add(session)
         self.session = session
         self.error = None
         if session.failure is not None:
@@ -231,10 +230,16 @@ class Subchannel:
 
     # -- the end of a connection -----------------------------------------------------------
 
+    def _let_go(self, session: ChannelConnection) -> None:
+        """It takes no more calls here, though it may not be closed yet."""
+        self.session = None
+        if not session.lost:
+            self.connector.leaving.add(session)
+
     def on_broken(self, session: ChannelConnection, error: Exception) -> None:
         """What answers is no server of this protocol: as bad as no answer."""
         if session is self.session:
-            self.session = None
+            self._let_go(session)
             self._end_greeting()
             self._on_failed(error)
 
@@ -244,7 +249,6 @@ class Subchannel:
         So it is when the server refuses a certificate, which TLS 1.3 lets it do that late.
         """
         if session is self.session and not session.heard:
-            self.connector.sessions.discard(session)
             self.on_broken(session, cause or ConnectionClosed("the server closed without a word"))
         else:
             self.on_gone(session)
@@ -252,10 +256,10 @@ class Subchannel:
     def on_gone(self, session: ChannelConnection) -> None:
         """A connection takes no more calls: it is lost, or the server said so."""
         if session.lost:
-            self.connector.sessions.discard(session)
+            self.connector.leaving.discard(session)
         if session is not self.session:
             return
-        self.session = None
+        self._let_go(session)
         self._end_greeting()
         go_away = session.go_away
         if go_away is not None and go_away.code != OK:

@@ -107,7 +107,7 @@ async def test_an_idle_connection_of_a_server() -> None:
                         and all(session.heard for session in running.sessions)
                     )
                 )
-                assert memory.of_each("server") < most(2200)
+                assert memory.of_each("server") < most(2100)
 
 
 @pytest.mark.timeout(600)
@@ -120,4 +120,4 @@ async def test_an_idle_connection_of_a_channel() -> None:
             memory = Memory()
             async with ps.insecure_channel(target, connections=MANY) as channel:
                 await connected(channel, MANY)
-                assert memory.of_each("channel") < most(2560)
+                assert memory.of_each("channel") < most(2500)
