@@ -45,8 +45,10 @@ MODULES = [
     "service/session",
     "service/waiters",
     "wire/codec",
+    "wire/fields",
     "wire/frame",
     "wire/large",
+    "wire/metadata",
 ]
 MYPYC = "mypy[mypyc]>=1.18"
 

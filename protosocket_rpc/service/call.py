@@ -28,7 +28,8 @@ from protosocket_rpc.status import (
     StatusCode,
     status_code,
 )
-from protosocket_rpc.wire.frame import Status, metadata_field, timeout_field
+from protosocket_rpc.wire.frame import Status, parse_frame, timeout_field
+from protosocket_rpc.wire.metadata import metadata_field
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.channel_connection import ChannelConnection
@@ -89,7 +90,7 @@ class Call(ClientRpc):
         method: Method,
         connector: Connector,
         timeout: float | None,
-        metadata: Pairs | None,
+        metadata: bytes | None,
         wait_for_ready: bool | None,
     ) -> None:
         # What most calls read or are given is set here: a default costs more to look up, and what
@@ -173,7 +174,7 @@ class Call(ClientRpc):
     def add_metadata(self, pairs: Pairs) -> None:
         """Have more metadata go with the request. Before it is started."""
         self.plain = False
-        self._metadata = pairs if self._metadata is None else self._metadata + pairs
+        self._metadata = (self._metadata or b"") + metadata_field(pairs)
 
     def start_authenticated(
         self, credentials: CallCredentials, context: AuthMetadataContext
@@ -219,7 +220,7 @@ class Call(ClientRpc):
             if self._metadata is not None:
                 if not self._check_metadata(session, self._metadata):
                     return
-                fields += metadata_field(self._metadata)
+                fields += self._metadata
             if self.compression and body is not None:
                 body, field = session.compress(self.compression, body)
                 fields += field
@@ -235,11 +236,13 @@ class Call(ClientRpc):
         if body is None:  # a stream of requests
             self.on_sendable()
 
-    def _check_metadata(self, session: ChannelConnection, metadata: Pairs) -> bool:
+    def _check_metadata(self, session: ChannelConnection, metadata: bytes) -> bool:
         """False, and the call has failed, if the server has said that this is too much for it."""
         limit = 0 if session.peer is None else session.peer.max_metadata_size
-        size = metadata_size(metadata)
-        if limit and size > limit:
+        if not limit or len(metadata) <= limit:
+            return True  # the limit counts keys and values, which are less
+        size = metadata_size(parse_frame(metadata, 0, len(metadata)).metadata or [])
+        if size > limit:
             text = too_large("Sent metadata", size, limit, "server", "max_metadata_size")
             self.fail(RESOURCE_EXHAUSTED, text, None)
             return False

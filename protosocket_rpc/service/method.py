@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
-from protosocket_rpc.metadata import MetadataLike, metadata_to_wire
+from protosocket_rpc.metadata import MetadataLike
 from protosocket_rpc.service.call import (
     Call,
     StreamUnaryCall,
@@ -26,6 +26,7 @@ from protosocket_rpc.service.requests import RequestIterator
 from protosocket_rpc.service.stream_call import StreamStreamCall, UnaryStreamCall
 from protosocket_rpc.status import INTERNAL, RESOURCE_EXHAUSTED, UNAUTHENTICATED
 from protosocket_rpc.wire.frame import method_field
+from protosocket_rpc.wire.metadata import encode_metadata
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.channel import Channel
@@ -145,7 +146,7 @@ class UnaryUnaryMultiCallable(Generic[Request, Reply]):
             method,
             method.channel.connector(),
             method.timeout if timeout is None else timeout,
-            None if metadata is None else metadata_to_wire(metadata),
+            None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
         )
         if method.take_request(call, request):
@@ -178,7 +179,7 @@ class UnaryStreamMultiCallable(Generic[Request, Reply]):
             method,
             method.channel.connector(),
             method.timeout if timeout is None else timeout,
-            None if metadata is None else metadata_to_wire(metadata),
+            None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
         )
         call: UnaryStreamCall[Request, Reply] = UnaryStreamCall(rpc)
@@ -215,7 +216,7 @@ class StreamUnaryMultiCallable(Generic[Request, Reply]):
             method,
             method.channel.connector(),
             method.timeout if timeout is None else timeout,
-            None if metadata is None else metadata_to_wire(metadata),
+            None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
         )
         if credentials is None and compression is None and method.plain:
@@ -251,7 +252,7 @@ class StreamStreamMultiCallable(Generic[Request, Reply]):
             method,
             method.channel.connector(),
             method.timeout if timeout is None else timeout,
-            None if metadata is None else metadata_to_wire(metadata),
+            None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
         )
         call: StreamStreamCall[Request, Reply] = StreamStreamCall(rpc)

@@ -36,10 +36,9 @@ from protosocket_rpc.wire.frame import (
     encode_body_frame,
     encode_frame,
     go_away_field,
-    metadata_field,
     status_field,
-    trailers_field,
 )
+from protosocket_rpc.wire.metadata import metadata_field, trailers_field
 
 _NONE: Final[list[Frame]] = []
 
@@ -215,7 +214,7 @@ class ServerRpc(ServiceRpc):
         body = opening.body
         plain = opening.plain
         metadata = None if plain else opening.metadata
-        if metadata is not None:
+        if metadata is not None and opening.metadata_span > session.limits.max_metadata_size:
             size = metadata_size(metadata)
             limit = session.limits.max_metadata_size
             if size > limit:

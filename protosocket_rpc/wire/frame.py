@@ -14,11 +14,19 @@ from protosocket_rpc.errors import DecodeError
 from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.raw.varint import decode_varint, encode_varint
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL, Tagged
+from protosocket_rpc.wire.fields import (
+    Fields,
+    check_tag,
+    content_field,
+    decode_text,
+    number_field,
+    optional_field,
+    skip_field,
+)
+from protosocket_rpc.wire.metadata import decode_pair
 
 # Fields of one frame, with those of the messages in it. Reading more would keep others waiting.
 MOST_FIELDS: Final = 1 << 15
-
-_LARGEST_TAG: Final = (1 << 32) - 1
 
 # Never on the wire: stands for a frame that was too large to take, and was skipped.
 OVERSIZED: Final = 3
@@ -62,6 +70,8 @@ class Frame(Tagged):
 
     timeout_us: int = 0
     metadata: Pairs | None = None
+    # Bytes that the metadata takes: its keys and values are no more than that.
+    metadata_span: int = 0
     trailers: Pairs | None = None
     status: Status | None = None
     compression: int = 0
@@ -168,6 +178,10 @@ def parse_frame(data: bytes, pos: int, end: int) -> Frame:
                 frame.code = value if value <= END else CANCEL
                 if pos < 0:
                     break
+            elif tag == 0x28 or tag == 0x32:
+                pos = _parse_call_fields(frame, data, pos - 1, end)
+                if pos < 0:
+                    break
             else:
                 pos = _parse_rare_field(frame, tag, data, pos, end)
                 if pos < 0:
@@ -181,8 +195,36 @@ def parse_frame(data: bytes, pos: int, end: int) -> Frame:
     return frame
 
 
+def _parse_call_fields(frame: Frame, data: bytes, pos: int, end: int) -> int:
+    """Read the timeout and the metadata, which stand side by side, from the first tag on."""
+    frame.plain = False
+    metadata = frame.metadata
+    while pos < end:
+        tag = data[pos]
+        if tag == 0x32:
+            size = data[pos + 1]
+            start = pos + 2
+            if size >= 0x80:
+                size, start = decode_varint(data, pos + 1, end)
+            stop = start + size
+            if start < 0 or stop > end:
+                raise DecodeError("a field of a frame goes beyond its end")
+            if metadata is None:
+                metadata = frame.metadata = []
+            metadata.append(decode_pair(data[start:stop]))
+            frame.metadata_span += size
+            pos = stop
+        elif tag == 0x28:
+            frame.timeout_us, pos = decode_varint(data, pos + 1, end)
+            if pos < 0:
+                break
+        else:
+            break
+    return pos
+
+
 def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -> int:
-    """Read a field other than id, code, method and body; its tag's first byte was read."""
+    """Read a field that few frames have; its tag's first byte was read."""
     frame.plain = False
     if tag >= 0x80:
         tag, pos = decode_varint(data, pos - 1, end)
@@ -190,13 +232,11 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
             return pos
         if tag < 0x80:
             raise DecodeError("a field of a frame has a tag that is longer than it need be")
-    _check_tag(tag)
+    check_tag(tag)
     wire_type = tag & 7
     if wire_type == 0:
         value, pos = decode_varint(data, pos, end)
-        if tag == 0x28:
-            frame.timeout_us = value
-        elif tag == 0x50:
+        if tag == 0x50:
             frame.credit = value
         elif tag == 0x58:
             frame.more = value != 0
@@ -204,19 +244,15 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
             frame.compression = value
         return pos
     if wire_type != 2:
-        return _skip_field(data, pos, end, wire_type)
+        return skip_field(data, pos, end, wire_type)
     size, pos = decode_varint(data, pos, end)
     stop = pos + size
     if pos < 0 or stop > end:
         raise DecodeError("a field of a frame goes beyond its end")
-    if tag == 0x32:
-        if frame.metadata is None:
-            frame.metadata = []
-        frame.metadata.append(_parse_pair(data, pos, stop))
-    elif tag == 0x3A:
+    if tag == 0x3A:
         if frame.trailers is None:
             frame.trailers = []
-        frame.trailers.append(_parse_pair(data, pos, stop))
+        frame.trailers.append(decode_pair(data[pos:stop]))
     elif tag == 0x42:
         frame.status = _parse_status(data, pos, stop)
     elif tag == 0x62:
@@ -232,100 +268,15 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
     return stop
 
 
-def _check_tag(tag: int) -> None:
-    if not 8 <= tag <= _LARGEST_TAG:
-        raise DecodeError(f"a frame has a field of the number {tag >> 3}, which none can have")
-
-
-def _skip_field(data: bytes, pos: int, end: int, wire_type: int) -> int:
-    """The position behind a field that is not known here, and is not length-delimited."""
-    if wire_type == 0:
-        return decode_varint(data, pos, end)[1]
-    if wire_type == 1:
-        return pos + 8
-    if wire_type == 5:
-        return pos + 4
-    raise DecodeError(f"a frame has a field of the unknown wire type {wire_type}")
-
-
-class _Fields:
-    """The fields of a submessage, one after the other: a cursor for the rare ones."""
-
-    def __init__(self, data: bytes, pos: int, end: int) -> None:
-        self._data = data
-        self._pos = pos
-        self._end = end
-        self.tag = 0
-        self.value = 0
-        self.content = b""
-
-    def next(self) -> bool:
-        """Read one field into `tag`, and `value` or `content`. False at the end."""
-        while self._pos < self._end:
-            data = self._data
-            end = self._end
-            self.tag, pos = decode_varint(data, self._pos, end)
-            if pos < 0:
-                raise DecodeError("a field ends in the middle of its tag")
-            _check_tag(self.tag)
-            wire_type = self.tag & 7
-            if wire_type == 2:
-                size, pos = decode_varint(data, pos, end)
-                self._pos = pos + size
-                if pos < 0 or self._pos > end:
-                    raise DecodeError("a field goes beyond the end of its message")
-                self.content = data[pos : self._pos]
-                return True
-            if wire_type == 0:
-                self.value, self._pos = decode_varint(data, pos, end)
-                if self._pos < 0:
-                    raise DecodeError("a field ends in the middle of its value")
-                return True
-            self._pos = _skip_field(data, pos, end, wire_type)
-            if self._pos > end:
-                raise DecodeError("a field goes beyond the end of its message")
-        return False
-
-
-def _text(content: bytes, what: str) -> str:
-    try:
-        return str(content, "utf-8")
-    except UnicodeDecodeError:
-        raise DecodeError(f"{what} is not UTF-8") from None
-
-
-def _parse_pair(data: bytes, pos: int, end: int) -> tuple[str, bytes]:
-    if end - pos > 4 and data[pos] == 0x0A and data[pos + 1] < 0x80:
-        # Nearly all are a short key, and a short value behind it that ends the pair.
-        start = pos + 2
-        stop = start + data[pos + 1]
-        if (
-            stop + 2 <= end
-            and data[stop] == 0x12
-            and data[stop + 1] < 0x80
-            and stop + 2 + data[stop + 1] == end
-        ):
-            return _text(data[start:stop], "a metadata key"), data[stop + 2 : end]
-    key = ""
-    value = b""
-    fields = _Fields(data, pos, end)
-    while fields.next():
-        if fields.tag == 0x0A:
-            key = _text(fields.content, "a metadata key")
-        elif fields.tag == 0x12:
-            value = fields.content
-    return key, value
-
-
 def _parse_status(data: bytes, pos: int, end: int) -> Status:
     status = Status()
     details: list[bytes] = []
-    fields = _Fields(data, pos, end)
+    fields = Fields(data, pos, end)
     while fields.next():
         if fields.tag == 0x08:
             status.code = fields.value & 0xFFFFFFFF
         elif fields.tag == 0x12:
-            status.message = _text(fields.content, "a status message")
+            status.message = decode_text(fields.content, "a status message")
         elif fields.tag == 0x1A:
             details.append(fields.content)
     status.details = tuple(details)
@@ -335,7 +286,7 @@ def _parse_status(data: bytes, pos: int, end: int) -> Status:
 def _parse_settings(content: bytes) -> Settings:
     settings = Settings()
     compression: list[int] = []
-    fields = _Fields(content, 0, len(content))
+    fields = Fields(content, 0, len(content))
     while fields.next():
         tag = fields.tag
         if tag == 0x08:
@@ -379,7 +330,7 @@ def _parse_packed(content: bytes, values: list[int]) -> None:
 
 def _parse_token(data: bytes, pos: int, end: int) -> int:
     token = 0
-    fields = _Fields(data, pos, end)
+    fields = Fields(data, pos, end)
     while fields.next():
         if fields.tag == 0x08:
             token = fields.value
@@ -388,14 +339,14 @@ def _parse_token(data: bytes, pos: int, end: int) -> int:
 
 def _parse_go_away(data: bytes, pos: int, end: int) -> GoAway:
     go_away = GoAway()
-    fields = _Fields(data, pos, end)
+    fields = Fields(data, pos, end)
     while fields.next():
         if fields.tag == 0x08:
             go_away.last_id = fields.value
         elif fields.tag == 0x10:
             go_away.code = fields.value & 0xFFFFFFFF
         elif fields.tag == 0x1A:
-            go_away.reason = _text(fields.content, "the reason to go away")
+            go_away.reason = decode_text(fields.content, "the reason to go away")
     return go_away
 
 
@@ -426,7 +377,7 @@ def _count_fields(data: bytes, pos: int, end: int, left: int, deep: bool) -> int
                 left = _count_fields(data, pos, pos + size, left, False)
             pos += size
         else:
-            pos = _skip_field(data, pos, end, wire_type)
+            pos = skip_field(data, pos, end, wire_type)
     return left
 
 
@@ -516,39 +467,31 @@ def id_field(id: int) -> bytes:
 
 
 def method_field(method: str) -> bytes:
-    return _content(b"\x1a", method.encode())
+    return content_field(b"\x1a", method.encode())
 
 
 def body_field(body: bytes) -> bytes:
-    return _content(b"\x22", body)
+    return content_field(b"\x22", body)
 
 
 def timeout_field(microseconds: int) -> bytes:
     return b"\x28" + encode_varint(microseconds)
 
 
-def metadata_field(pairs: Pairs) -> bytes:
-    return b"".join([_content(b"\x32", _pair(key, value)) for key, value in pairs])
-
-
-def trailers_field(pairs: Pairs) -> bytes:
-    return b"".join([_content(b"\x3a", _pair(key, value)) for key, value in pairs])
-
-
 def status_field(status: Status) -> bytes:
     message = status.message.encode("utf-8", "replace")  # whatever it is, the code is to arrive
-    content = _number(b"\x08", status.code) + _optional_content(b"\x12", message)
+    content = number_field(b"\x08", status.code) + optional_field(b"\x12", message)
     for detail in status.details:
-        content += _content(b"\x1a", detail)
-    return _content(b"\x42", content)
+        content += content_field(b"\x1a", detail)
+    return content_field(b"\x42", content)
 
 
 def compression_field(compression: int) -> bytes:
-    return _number(b"\x48", compression)
+    return number_field(b"\x48", compression)
 
 
 def credit_field(credit: int) -> bytes:
-    return _number(b"\x50", credit)
+    return number_field(b"\x50", credit)
 
 
 MORE_FIELD: Final = b"\x58\x01"
@@ -556,46 +499,30 @@ MORE_FIELD: Final = b"\x58\x01"
 
 def settings_field(settings: Settings) -> bytes:
     content = (
-        _number(b"\x08", settings.max_frame_size)
-        + _number(b"\x10", settings.max_message_size)
-        + _number(b"\x18", settings.initial_credit)
-        + _number(b"\x20", 1 if settings.fragments else 0)
-        + _number(b"\x28", 1 if settings.credit else 0)
-        + _number(b"\x30", 1 if settings.ping else 0)
-        + _optional_content(b"\x3a", b"".join([encode_varint(c) for c in settings.compression]))
-        + _number(b"\x40", settings.max_metadata_size)
+        number_field(b"\x08", settings.max_frame_size)
+        + number_field(b"\x10", settings.max_message_size)
+        + number_field(b"\x18", settings.initial_credit)
+        + number_field(b"\x20", 1 if settings.fragments else 0)
+        + number_field(b"\x28", 1 if settings.credit else 0)
+        + number_field(b"\x30", 1 if settings.ping else 0)
+        + optional_field(b"\x3a", b"".join([encode_varint(c) for c in settings.compression]))
+        + number_field(b"\x40", settings.max_metadata_size)
     )
-    return _content(b"\x62", content)
+    return content_field(b"\x62", content)
 
 
 def ping_field(token: int) -> bytes:
-    return _content(b"\x6a", _number(b"\x08", token))
+    return content_field(b"\x6a", number_field(b"\x08", token))
 
 
 def pong_field(token: int) -> bytes:
-    return _content(b"\x72", _number(b"\x08", token))
+    return content_field(b"\x72", number_field(b"\x08", token))
 
 
 def go_away_field(go_away: GoAway) -> bytes:
     content = (
-        _number(b"\x08", go_away.last_id)
-        + _number(b"\x10", go_away.code)
-        + _optional_content(b"\x1a", go_away.reason.encode())
+        number_field(b"\x08", go_away.last_id)
+        + number_field(b"\x10", go_away.code)
+        + optional_field(b"\x1a", go_away.reason.encode())
     )
-    return _content(b"\x7a", content)
-
-
-def _number(tag: bytes, value: int) -> bytes:
-    return tag + encode_varint(value) if value else b""
-
-
-def _content(tag: bytes, content: bytes) -> bytes:
-    return tag + encode_varint(len(content)) + content
-
-
-def _optional_content(tag: bytes, content: bytes) -> bytes:
-    return _content(tag, content) if content else b""
-
-
-def _pair(key: str, value: bytes) -> bytes:
-    return _optional_content(b"\x0a", key.encode()) + _optional_content(b"\x12", value)
+    return content_field(b"\x7a", content)

@@ -12,7 +12,8 @@ from protosocket_rpc.errors import ConnectionClosed, OutputQueueFull, ProtocolEr
 from protosocket_rpc.rpc.message import NORMAL
 from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, RpcLimits
 from protosocket_rpc.service.session import FRAGMENT
-from protosocket_rpc.wire.frame import encode_frame, metadata_field, settings_field, timeout_field
+from protosocket_rpc.wire.frame import encode_frame, settings_field, timeout_field
+from protosocket_rpc.wire.metadata import metadata_field
 
 KINDS = ("UU", "US", "SU", "SS")
 LIMITS = RpcLimits(stream_window=1000, max_receive_message_size=2000, max_metadata_size=100)

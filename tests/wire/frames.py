@@ -22,15 +22,14 @@ from protosocket_rpc.wire.frame import (
     credit_field,
     encode_frame,
     go_away_field,
-    metadata_field,
     method_field,
     ping_field,
     pong_field,
     settings_field,
     status_field,
     timeout_field,
-    trailers_field,
 )
+from protosocket_rpc.wire.metadata import metadata_field, trailers_field
 
 SCHEMA = "protosocket/rpc/v1/frame.proto"
 # Where the schema's imports are found.

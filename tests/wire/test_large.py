@@ -17,10 +17,10 @@ from protosocket_rpc.wire.frame import (
     credit_field,
     encode_body_frame,
     encode_frame,
-    metadata_field,
     method_field,
     parse_frame,
 )
+from protosocket_rpc.wire.metadata import metadata_field
 
 MAX = 1 << 20
 SMALL = encode_body_frame(3, b"", b"small", b"")
