@@ -123,6 +123,22 @@ class Metadata(Collection[Metadatum]):
         return f"Metadata({', '.join(map(repr, self))})"
 
 
+class _Received(Metadata):
+    """Metadata as a frame holds it, which becomes text when it is first looked at."""
+
+    __slots__ = ("_pairs",)
+
+    _pairs: Pairs
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_values":
+            raise AttributeError(f"Metadata has no attribute {name!r}")
+        self._values = {}
+        for key, value in self._pairs:
+            self.add(key, value if key.endswith("-bin") else value.decode("utf-8", "replace"))
+        return self._values
+
+
 def metadata_to_wire(metadata: MetadataLike) -> Pairs:
     """Check metadata and turn it into what a frame holds.
 
@@ -173,9 +189,10 @@ def metadata_to_wire(metadata: MetadataLike) -> Pairs:
 
 def metadata_from_wire(pairs: Pairs | None) -> Metadata:
     """What a frame holds, as users see it: text, and bytes under ``-bin`` keys."""
-    metadata = Metadata()
-    for key, value in pairs or ():
-        metadata.add(key, value if key.endswith("-bin") else value.decode("utf-8", "replace"))
+    if not pairs:
+        return Metadata()
+    metadata = _Received.__new__(_Received)
+    metadata._pairs = pairs
     return metadata
 
 

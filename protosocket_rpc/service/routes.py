@@ -78,7 +78,7 @@ class Routes:
         self._interceptors = list(interceptors)
         self._resolve: Resolve | None = None
         if any(resolves(each) for each in interceptors):
-            self._resolve = resolver(self._interceptors, self._lookup, self._wrapped)
+            self._resolve = resolver(self._interceptors, self._resolve_plain, self._wrapped)
 
     # -- adding ----------------------------------------------------------------------------
 
@@ -153,32 +153,44 @@ class Routes:
         CURRENT_RPC.set(context)
         assert self._resolve is not None
         try:
-            path = context.method()
+            path = context.opening.method
             details = HandlerCallDetails(path, context.invocation_metadata())
             resolved = await self._resolve(details)
             if resolved is None:
                 context.fail(UNIMPLEMENTED, "Method not found!")
-            else:
-                context.handler = self._folded(path, resolved)
+                return
+            handler = self._plain.get(path)
+            if handler is None or handler.rpc_handler is not resolved:
+                handler = self._fold(path, resolved)
+            context.handler = handler
+            if (
+                handler.streams_requests
+                or handler.streams_replies
+                or context.streams_requests
+                or context.streams_replies
+            ):
                 await _run_as_resolved(context, request)
+                return
+            try:
+                request = handler.parse(request)
+            except Exception as error:  # what the message library raises is its own affair
+                context.fail_unparsed(error)
+                return
+            context.finish_with(await handler.behavior(request, context))
         except BaseException as error:
             context.finish_raised(error)
         finally:
             context.on_handler_done()
 
-    def _folded(self, path: str, handler: RpcMethodHandler) -> Handler:
-        plain = self._plain.get(path)
-        if plain is not None and plain.rpc_handler is handler:
-            return plain
-        return self._fold(path, handler)
-
     # -- finding ---------------------------------------------------------------------------
 
-    def _lookup(self, details: HandlerCallDetails) -> RpcMethodHandler | None:
+    async def _resolve_plain(self, details: HandlerCallDetails) -> RpcMethodHandler | None:
         """The handler of an RPC, as its interceptors see it."""
         plain = self._plain.get(details.method)
-        if plain is not None:
-            return plain.rpc_handler
+        return self._lookup(details) if plain is None else plain.rpc_handler
+
+    def _lookup(self, details: HandlerCallDetails) -> RpcMethodHandler | None:
+        """What is found for a path that is none of those that were added."""
         for generic in self._generic:
             handler = generic.service(details)
             if handler is not None:

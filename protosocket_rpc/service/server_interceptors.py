@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from protosocket_rpc.metadata import Metadata
@@ -177,33 +178,22 @@ async def _written(
 
 def resolver(
     interceptors: Sequence[ServerInterceptor | Interceptor],
-    lookup: Callable[[HandlerCallDetails], RpcMethodHandler | None],
+    last: Resolve,
     wrap: Callable[[RpcMethodHandler, Sequence[Interceptor]], RpcMethodHandler],
 ) -> Resolve:
     """What finds the handler of an RPC, by way of the interceptors.
 
     Args:
-        lookup: finds it without them.
+        last: finds it without them.
         wrap: puts an interceptor of the own shape around a handler.
     """
-
-    async def last(details: HandlerCallDetails) -> RpcMethodHandler | None:
-        return lookup(details)
-
-    resolve: Resolve = last
+    resolve = last
     for interceptor in reversed(interceptors):
         if resolves(interceptor):
-            resolve = _resolved_by(interceptor, resolve)
+            grpcs: Any = interceptor
+            resolve = partial(grpcs.intercept_service, resolve)
         else:
             resolve = _wrapped_by(interceptor, resolve, wrap)
-    return resolve
-
-
-def _resolved_by(interceptor: Any, next: Resolve) -> Resolve:
-    async def resolve(details: HandlerCallDetails) -> RpcMethodHandler | None:
-        found: RpcMethodHandler | None = await interceptor.intercept_service(next, details)
-        return found
-
     return resolve
 
 

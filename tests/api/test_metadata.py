@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import copy
+import pickle
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from connectivity.service import Stub, serving
 
 import protosocket_rpc as ps
-from protosocket_rpc.metadata import metadata_to_wire
+from protosocket_rpc.metadata import metadata_from_wire, metadata_to_wire
 from protosocket_rpc.service.limits import RpcLimits
 
 SMALL = RpcLimits(max_metadata_size=100)
@@ -98,6 +100,43 @@ async def test_values_arrive_as_they_were_sent() -> None:
         assert eval(await call) == pairs
         assert list(await call.initial_metadata()) == pairs
         assert list(await call.trailing_metadata()) == pairs
+
+
+PAIRS = [("a", b"1"), ("b-bin", b"\xff"), ("a", b"2"), ("c", b"\xff")]
+SEEN = ps.Metadata(("a", "1"), ("a", "2"), ("b-bin", b"\xff"), ("c", "\ufffd"))
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda metadata: metadata,
+        copy.copy,
+        copy.deepcopy,
+        lambda metadata: pickle.loads(pickle.dumps(metadata)),
+        lambda metadata: ps.Metadata.from_tuple(metadata),
+        lambda metadata: type(metadata).from_tuple(tuple(metadata)),
+        lambda metadata: metadata + ps.Metadata(),
+    ],
+)
+def test_what_has_arrived_is_metadata_as_any_other(look: Callable[[Any], Any]) -> None:
+    received = look(metadata_from_wire(PAIRS))
+    assert isinstance(received, ps.Metadata)
+    assert received == SEEN
+    assert received == SEEN
+    assert repr(received) == repr(SEEN)
+    assert len(received) == 4
+    assert "a" in received
+    with pytest.raises(AttributeError, match="'values_'"):
+        received.values_  # noqa: B018  # for the error alone
+
+
+def test_who_changes_what_has_arrived_changes_nothing_else() -> None:
+    first = metadata_from_wire(PAIRS)
+    first.add("d", "3")
+    del first["b-bin"]
+    assert list(first) == [("a", "1"), ("a", "2"), ("c", "\ufffd"), ("d", "3")]
+    assert metadata_from_wire(PAIRS) == SEEN
+    assert metadata_from_wire(None) == metadata_from_wire([]) == ps.Metadata()
 
 
 def test_metadata_is_not_hashable() -> None:
