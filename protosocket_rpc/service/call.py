@@ -65,6 +65,8 @@ class Call(ClientRpc):
     """
 
     retries: int = 0
+    # Somebody other than who awaits the reply is to be told of the end. Not if it is plain.
+    watched: bool = False
     # Requests come from an iterator, not from write().
     iterates: bool = False
     _details: str = ""
@@ -100,7 +102,7 @@ class Call(ClientRpc):
         self.send = None
         self.receive = None
         self.finished = False
-        # Nothing goes along with the request, and nobody but who awaits the reply is to be told.
+        # Nothing goes along with the request, and the end is nothing to anybody but who awaits it.
         self.plain = True
         self.wait_for_ready = wait_for_ready
         self.body: bytes | None = None
@@ -135,6 +137,7 @@ class Call(ClientRpc):
             return  # what outlives an RPC that ended well is on its own
         self._parent = parent
         self.plain = False
+        self.watched = True
         left = parent.time_remaining()
         if left is not None:
             self.started = now = self._connector.loop.time()
@@ -216,7 +219,7 @@ class Call(ClientRpc):
                 left = self._deadline - (now or self.started)
                 if left > _FOREVER:
                     left = _FOREVER  # to be told, or the server has its own default
-                fields = timeout_field(max(int(left * 1e6), 1))
+                fields = timeout_field(max(int(left * 1e6 + 0.5), 1))
             if self._metadata is not None:
                 if not self._check_metadata(session, self._metadata):
                     return
@@ -347,6 +350,7 @@ class Call(ClientRpc):
     async def _wait_done(self) -> None:
         if not self.finished:
             self.plain = False
+            self.watched = True
             waiter = self._connector.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
@@ -387,6 +391,7 @@ class Call(ClientRpc):
             self._connector.loop.call_soon(callback, self.handle())
             return
         self.plain = False
+        self.watched = True
         if self._callbacks is None:
             self._callbacks = []
         self._callbacks.append(callback)
@@ -444,6 +449,7 @@ class Call(ClientRpc):
         if requests is not None:
             self.iterates = True
             self.plain = False
+            self.watched = True
             if not self.finished:
                 self._request_task = self._connector.loop.create_task(send_all(self, requests))
 
@@ -488,6 +494,7 @@ class Call(ClientRpc):
             self.send is None or self.send.pending or self._resending is not None
         ):
             self.plain = False
+            self.watched = True
             if self._writers is None:
                 self._writers = []
             waiter = self._connector.loop.create_future()
@@ -548,7 +555,10 @@ class ReplyCall(Call, Generic[Request, Reply]):
         if future is not None and not future.done():
             future.set_result(None)
         if not self.plain:
-            self._on_done()
+            if self.watched:
+                self._on_done()
+            elif self.bucket is not None:
+                self._connector.deadlines.remove(self)
 
     def on_finished(self, code: int, message: str, status: Status | None) -> None:
         super().on_finished(code, message, status)

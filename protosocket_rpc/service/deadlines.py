@@ -28,6 +28,10 @@ class Deadlines:
         # By the tick at which a bucket is to be opened: its RPCs, and when exactly they expire.
         self._buckets: dict[int, dict[ServiceRpc, float]] = {}
         self._ticks: list[int] = []
+        # The bucket that was added to last, which most go to, and the times that it covers.
+        self._last: dict[ServiceRpc, float] = {}
+        self._last_from = 0.0
+        self._last_to = 0.0
         self._timer: Any = None
         self._timer_tick = 0
         # The timer is nobody's in particular, though a handler's call may be what arms it.
@@ -40,6 +44,10 @@ class Deadlines:
             when: the deadline, in the loop's time.
             left: seconds until then, roughly.
         """
+        if self._last_from < when <= self._last_to:
+            self._last[rpc] = when
+            rpc.bucket = self._last
+            return
         width = int(left * (TICKS_PER_SECOND / _BUCKETS)).bit_length()
         tick = ceil(when * TICKS_PER_SECOND) >> width << width
         bucket = self._buckets.get(tick)
@@ -48,6 +56,9 @@ class Deadlines:
             heapq.heappush(self._ticks, tick)
             if self._timer is None or tick < self._timer_tick:
                 self._arm(tick)
+        self._last = bucket
+        self._last_from = (tick - 1) / TICKS_PER_SECOND
+        self._last_to = (tick + (1 << width) - 1) / TICKS_PER_SECOND
         bucket[rpc] = when
         rpc.bucket = bucket
 
@@ -66,6 +77,8 @@ class Deadlines:
             for rpc in bucket:
                 rpc.bucket = None
         self._buckets.clear()
+        self._last = {}
+        self._last_to = 0.0
         self._ticks.clear()
 
     def _arm(self, tick: int) -> None:
@@ -87,6 +100,7 @@ class Deadlines:
         try:
             while ticks and (ticks[0] <= now or not self._buckets[ticks[0]]):
                 bucket = self._buckets.pop(heapq.heappop(ticks))
+                self._last_to = 0.0
                 while bucket:
                     rpc, when = bucket.popitem()
                     rpc.bucket = None

@@ -23,7 +23,7 @@ from protosocket_rpc.wire.fields import (
     optional_field,
     skip_field,
 )
-from protosocket_rpc.wire.metadata import decode_pair
+from protosocket_rpc.wire.metadata import KNOWN_PAIRS, decode_pair
 
 # Fields of one frame, with those of the messages in it. Reading more would keep others waiting.
 MOST_FIELDS: Final = 1 << 15
@@ -198,28 +198,28 @@ def parse_frame(data: bytes, pos: int, end: int) -> Frame:
 def _parse_call_fields(frame: Frame, data: bytes, pos: int, end: int) -> int:
     """Read the timeout and the metadata, which stand side by side, from the first tag on."""
     frame.plain = False
-    metadata = frame.metadata
-    while pos < end:
-        tag = data[pos]
-        if tag == 0x32:
-            size = data[pos + 1]
-            start = pos + 2
-            if size >= 0x80:
-                size, start = decode_varint(data, pos + 1, end)
-            stop = start + size
-            if start < 0 or stop > end:
-                raise DecodeError("a field of a frame goes beyond its end")
-            if metadata is None:
-                metadata = frame.metadata = []
-            metadata.append(decode_pair(data[start:stop]))
-            frame.metadata_span += size
-            pos = stop
-        elif tag == 0x28:
-            frame.timeout_us, pos = decode_varint(data, pos + 1, end)
-            if pos < 0:
-                break
-        else:
-            break
+    if data[pos] == 0x28:
+        frame.timeout_us, pos = decode_varint(data, pos + 1, end)
+        if pos < 0 or pos == end or data[pos] != 0x32:
+            return pos
+    pairs = frame.metadata
+    if pairs is None:
+        pairs = frame.metadata = []
+    first = pos
+    while pos < end and data[pos] == 0x32:
+        size = data[pos + 1]
+        start = pos + 2
+        if size >= 0x80:
+            size, start = decode_varint(data, pos + 1, end)
+        pos = start + size
+        if start < 0 or pos > end:
+            raise DecodeError("a field of a frame goes beyond its end")
+        content = data[start:pos]
+        pair = KNOWN_PAIRS.get(content)
+        if pair is None:
+            pair = decode_pair(content)
+        pairs.append(pair)
+    frame.metadata_span += pos - first
     return pos
 
 
@@ -252,7 +252,8 @@ def _parse_rare_field(frame: Frame, tag: int, data: bytes, pos: int, end: int) -
     if tag == 0x3A:
         if frame.trailers is None:
             frame.trailers = []
-        frame.trailers.append(decode_pair(data[pos:stop]))
+        content = data[pos:stop]
+        frame.trailers.append(KNOWN_PAIRS.get(content) or decode_pair(content))
     elif tag == 0x42:
         frame.status = _parse_status(data, pos, stop)
     elif tag == 0x62:
@@ -475,7 +476,18 @@ def body_field(body: bytes) -> bytes:
 
 
 def timeout_field(microseconds: int) -> bytes:
-    return b"\x28" + encode_varint(microseconds)
+    field = _timeouts.get(microseconds)
+    if field is None:
+        field = b"\x28" + encode_varint(microseconds)
+        if len(_timeouts) >= _MOST_TIMEOUTS:
+            _timeouts.clear()
+        _timeouts[microseconds] = field
+    return field
+
+
+# The fields of timeouts: a program has few of them, in most calls.
+_timeouts: Final[dict[int, bytes]] = {}
+_MOST_TIMEOUTS: Final = 256
 
 
 def status_field(status: Status) -> bytes:

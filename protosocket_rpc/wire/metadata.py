@@ -21,8 +21,8 @@ _TRAILERS: Final = b"\x3a"
 
 # The field of a pair, by the pair as the user gave it.
 _encoded: Final[dict[Any, bytes]] = {}
-# A pair, by the content of its field. Typed so that a pair is not made anew of a known one.
-_decoded: Final[dict[bytes, Any]] = {}
+# Pairs, by the content of their fields. Typed so that none is made anew of a known one.
+KNOWN_PAIRS: Final[dict[bytes, Any]] = {}
 
 
 def encode_metadata(metadata: Any) -> bytes:
@@ -62,18 +62,16 @@ def _pair(key: str, value: bytes) -> bytes:
 
 
 def decode_pair(content: bytes) -> Any:
-    """The pair that is the content of a field: a key, and the bytes of its value.
+    """The pair that is the content of a field, and is none of KNOWN_PAIRS until now.
 
     Raises:
         DecodeError: it is none.
     """
-    pair = _decoded.get(content)
-    if pair is None:
-        pair = _parse_pair(content)
-        if len(content) <= LARGEST_KEPT:
-            if len(_decoded) >= MOST_KEPT:
-                _decoded.clear()
-            _decoded[content] = pair
+    pair = _parse_pair(content)
+    if len(content) <= LARGEST_KEPT:
+        if len(KNOWN_PAIRS) >= MOST_KEPT:
+            KNOWN_PAIRS.clear()
+        KNOWN_PAIRS[content] = pair
     return pair
 
 
