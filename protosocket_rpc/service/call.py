@@ -220,10 +220,17 @@ class Call(ClientRpc):
                 if left > _FOREVER:
                     left = _FOREVER  # to be told, or the server has its own default
                 fields = timeout_field(max(int(left * 1e6 + 0.5), 1))
-            if self._metadata is not None:
-                if not self._check_metadata(session, self._metadata):
+            metadata = self._metadata
+            if metadata is not None:
+                fields += metadata
+                peer = session.peer
+                # The limit counts keys and values, which are less than their fields.
+                if (
+                    peer is not None
+                    and len(metadata) > peer.max_metadata_size
+                    and not self._check_metadata(metadata, peer.max_metadata_size)
+                ):
                     return
-                fields += self._metadata
             if self.compression and body is not None:
                 body, field = session.compress(self.compression, body)
                 fields += field
@@ -239,13 +246,10 @@ class Call(ClientRpc):
         if body is None:  # a stream of requests
             self.on_sendable()
 
-    def _check_metadata(self, session: ChannelConnection, metadata: bytes) -> bool:
+    def _check_metadata(self, metadata: bytes, limit: int) -> bool:
         """False, and the call has failed, if the server has said that this is too much for it."""
-        limit = 0 if session.peer is None else session.peer.max_metadata_size
-        if not limit or len(metadata) <= limit:
-            return True  # the limit counts keys and values, which are less
         size = metadata_size(parse_frame(metadata, 0, len(metadata)).metadata or [])
-        if size > limit:
+        if limit and size > limit:
             text = too_large("Sent metadata", size, limit, "server", "max_metadata_size")
             self.fail(RESOURCE_EXHAUSTED, text, None)
             return False

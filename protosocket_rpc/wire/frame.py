@@ -23,7 +23,7 @@ from protosocket_rpc.wire.fields import (
     optional_field,
     skip_field,
 )
-from protosocket_rpc.wire.metadata import KNOWN_PAIRS, decode_pair
+from protosocket_rpc.wire.metadata import KNOWN_PAIRS, KNOWN_WHOLES, decode_pair, keep_whole
 
 # Fields of one frame, with those of the messages in it. Reading more would keep others waiting.
 MOST_FIELDS: Final = 1 << 15
@@ -202,10 +202,15 @@ def _parse_call_fields(frame: Frame, data: bytes, pos: int, end: int) -> int:
         frame.timeout_us, pos = decode_varint(data, pos + 1, end)
         if pos < 0 or pos == end or data[pos] != 0x32:
             return pos
-    pairs = frame.metadata
-    if pairs is None:
-        pairs = frame.metadata = []
+    fields = data[pos:end]
+    pairs = KNOWN_WHOLES.get(fields)
+    if pairs is not None and frame.metadata is None:
+        frame.metadata = pairs
+        frame.metadata_span = end - pos
+        return end
     first = pos
+    known = True
+    pairs = []
     while pos < end and data[pos] == 0x32:
         size = data[pos + 1]
         start = pos + 2
@@ -217,8 +222,13 @@ def _parse_call_fields(frame: Frame, data: bytes, pos: int, end: int) -> int:
         content = data[start:pos]
         pair = KNOWN_PAIRS.get(content)
         if pair is None:
+            known = False
             pair = decode_pair(content)
         pairs.append(pair)
+    if known and pos == end:
+        keep_whole(fields, pairs)
+    # In pieces, with something else between them, from other libraries alone.
+    frame.metadata = pairs if frame.metadata is None else frame.metadata + pairs
     frame.metadata_span += pos - first
     return pos
 

@@ -1,7 +1,8 @@
-"""Metadata as it stands in a frame, and the pairs that are there again and again.
+"""Metadata as it stands in a frame, and what is there again and again.
 
 Callers mostly send what they have sent before: who they are, for whom they ask. Such a pair is
-checked and encoded once, and decoded once.
+checked and encoded once, and decoded once; and so is a whole of such pairs, which does without
+looking at each. Something new in each call, as an id, has its whole not kept.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ from typing import Any, Final
 from protosocket_rpc.metadata import Metadata, Pairs, metadata_to_wire
 from protosocket_rpc.wire.fields import Fields, content_field, decode_text, optional_field
 
-# How many pairs are kept, and the bytes of each. What is full is emptied: what is still in use
-# is soon there again.
+# How many pairs or wholes are kept, and the bytes of each. What is full is emptied: what is still
+# in use is soon there again.
 MOST_KEPT: Final = 512
 LARGEST_KEPT: Final = 128
+_LARGEST_WHOLE: Final = 512
 
 _METADATA: Final = b"\x32"
 _TRAILERS: Final = b"\x3a"
 
-# The field of a pair, by the pair as the user gave it.
-_encoded: Final[dict[Any, bytes]] = {}
-# Pairs, by the content of their fields. Typed so that none is made anew of a known one.
+# The fields of a pair, and those of all pairs of a call, by what the user gave.
+_encoded_pairs: Final[dict[Any, bytes]] = {}
+_encoded_wholes: Final[dict[Any, bytes]] = {}
+# Pairs by the content of their fields, and all pairs of a frame by those fields: not to be
+# changed. Typed so that no pair is made anew of a known one.
 KNOWN_PAIRS: Final[dict[bytes, Any]] = {}
+KNOWN_WHOLES: Final[dict[bytes, Pairs]] = {}
 
 
 def encode_metadata(metadata: Any) -> bytes:
@@ -31,22 +36,41 @@ def encode_metadata(metadata: Any) -> bytes:
     Raises:
         TypeError, ValueError: as `metadata_to_wire`.
     """
-    if not isinstance(metadata, (tuple, list, Metadata)):
+    if not isinstance(metadata, tuple):
+        if not isinstance(metadata, (list, Metadata)):
+            return metadata_field(metadata_to_wire(metadata))
+        metadata = tuple(metadata)
+    try:
+        whole = _encoded_wholes.get(metadata)
+    except TypeError:  # its pairs are not tuples of text and bytes alone
         return metadata_field(metadata_to_wire(metadata))
+    return _encode_whole(metadata) if whole is None else whole
+
+
+def _encode_whole(metadata: tuple[Any, ...]) -> bytes:
+    known = True
     fields: list[bytes] = []
     for pair in metadata:
-        try:
-            field = _encoded.get(pair)
-        except TypeError:  # not of text or bytes alone, so it is no pair
-            field = None
+        field = _encoded_pairs.get(pair)
         if field is None:
-            field = metadata_field(metadata_to_wire((pair,)))
-            if len(field) <= LARGEST_KEPT and isinstance(pair, tuple):
-                if len(_encoded) >= MOST_KEPT:
-                    _encoded.clear()
-                _encoded[pair] = field
+            known = False
+            field = _encode_pair(pair)
         fields.append(field)
-    return b"".join(fields)
+    whole = b"".join(fields)
+    if known and len(whole) <= _LARGEST_WHOLE:
+        if len(_encoded_wholes) >= MOST_KEPT:
+            _encoded_wholes.clear()
+        _encoded_wholes[metadata] = whole
+    return whole
+
+
+def _encode_pair(pair: Any) -> bytes:
+    field = metadata_field(metadata_to_wire((pair,)))
+    if len(field) <= LARGEST_KEPT and type(pair) is tuple:
+        if len(_encoded_pairs) >= MOST_KEPT:
+            _encoded_pairs.clear()
+        _encoded_pairs[pair] = field
+    return field
 
 
 def metadata_field(pairs: Pairs) -> bytes:
@@ -73,6 +97,14 @@ def decode_pair(content: bytes) -> Any:
             KNOWN_PAIRS.clear()
         KNOWN_PAIRS[content] = pair
     return pair
+
+
+def keep_whole(content: bytes, pairs: Pairs) -> None:
+    """Add to KNOWN_WHOLES: the fields of the metadata of a frame, of which all pairs were known."""
+    if len(content) <= _LARGEST_WHOLE:
+        if len(KNOWN_WHOLES) >= MOST_KEPT:
+            KNOWN_WHOLES.clear()
+        KNOWN_WHOLES[content] = pairs
 
 
 def _parse_pair(content: bytes) -> tuple[str, bytes]:

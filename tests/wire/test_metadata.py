@@ -9,7 +9,7 @@ import pytest
 from protosocket_rpc.errors import DecodeError
 from protosocket_rpc.metadata import Metadata, metadata_to_wire
 from protosocket_rpc.wire import metadata as module
-from protosocket_rpc.wire.frame import parse_frame
+from protosocket_rpc.wire.frame import credit_field, parse_frame, timeout_field
 from protosocket_rpc.wire.metadata import (
     LARGEST_KEPT,
     MOST_KEPT,
@@ -76,17 +76,44 @@ def test_a_key_that_is_not_utf8_never_is_one() -> None:
             decode_pair(b"\x0a\x01\xff\x12\x01v")
 
 
-def test_no_more_pairs_are_kept_than_that() -> None:
+def test_no_more_is_kept_than_that() -> None:
     for number in range(3 * MOST_KEPT):
-        field = encode_metadata((("number", str(number)),))
-        assert parse_frame(field, 0, len(field)).metadata == [("number", str(number).encode())]
-    assert 0 < len(module._encoded) <= MOST_KEPT
-    assert 0 < len(module.KNOWN_PAIRS) <= MOST_KEPT
+        for _ in range(3):
+            field = encode_metadata((("number", str(number)), ("same", "always")))
+            metadata = parse_frame(field, 0, len(field)).metadata
+            assert metadata == [("number", str(number).encode()), ("same", b"always")]
+    kept = [
+        module._encoded_pairs,
+        module._encoded_wholes,
+        module.KNOWN_PAIRS,
+        module.KNOWN_WHOLES,
+    ]
+    assert all(0 < len(each) <= MOST_KEPT for each in kept)
+
+
+def test_what_is_new_in_each_call_is_not_kept_with_the_others() -> None:
+    wholes = dict(module.KNOWN_WHOLES), dict(module._encoded_wholes)
+    for number in range(3):
+        field = encode_metadata((("new", str(number)), ("same", "always")))
+        assert len(parse_frame(field, 0, len(field)).metadata or []) == 2
+    assert (module.KNOWN_WHOLES, module._encoded_wholes) == wholes
+
+
+def test_metadata_in_pieces_leaves_what_is_kept_as_it_is() -> None:
+    one = encode_metadata((("one", "1"),))
+    two = encode_metadata((("two", "2"),))
+    between = timeout_field(1000)
+    for _ in range(3):
+        assert parse_frame(one, 0, len(one)).metadata == [("one", b"1")]
+        for fields in (one + between + two, between + one + credit_field(7) + two):
+            metadata = parse_frame(fields, 0, len(fields)).metadata
+            assert metadata == [("one", b"1"), ("two", b"2")]
+    assert parse_frame(one, 0, len(one)).metadata == [("one", b"1")]
 
 
 def test_large_pairs_are_not_kept() -> None:
     value = "v" * LARGEST_KEPT
     field = encode_metadata((("large", value),))
     assert parse_frame(field, 0, len(field)).metadata == [("large", value.encode())]
-    assert ("large", value) not in module._encoded
+    assert ("large", value) not in module._encoded_pairs
     assert all(len(content) <= LARGEST_KEPT for content in module.KNOWN_PAIRS)
