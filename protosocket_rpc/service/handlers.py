@@ -42,6 +42,7 @@ class Handler:
         "streams_replies",
         "streams_requests",
         "timeout_us",
+        "unary",
     )
 
     def __init__(
@@ -69,6 +70,7 @@ class Handler:
         self.behavior = behavior
         self.streams_requests: bool = method.streams_requests
         self.streams_replies: bool = method.streams_replies
+        self.unary: bool = not (method.streams_requests or method.streams_replies)
         self.parse: Callable[[bytes], Any] = limited(
             method.request.parse, method.max_request_size, "server", "max_request_size"
         )
