@@ -21,6 +21,7 @@ from setuptools.command.build_ext import build_ext
 
 PACKAGE = "protosocket_rpc"
 MODULES = [
+    "eager",
     "raw/connection",
     "raw/limits",
     "raw/polled",

@@ -14,12 +14,25 @@ import asyncio
 import asyncio.tasks as asyncio_tasks
 import sys
 from collections.abc import Coroutine
-from contextvars import Context, copy_context
-from typing import Any
+from contextvars import copy_context
+from typing import Any, Final
 
-_enter_task = asyncio_tasks._enter_task
-_leave_task = asyncio_tasks._leave_task
-_references = sys.getrefcount
+from protosocket_rpc.adopter import ENDED, Adopter, run_each
+
+_enter_task: Final = asyncio_tasks._enter_task
+_leave_task: Final = asyncio_tasks._leave_task
+_copy_context: Final = copy_context
+_references: Final = sys.getrefcount
+_ENDED: Final[Any] = ENDED
+
+
+def _count_own() -> int:
+    """The references that a function sees of what it alone holds: compiled, one less."""
+    thing = object()
+    return _references(thing)
+
+
+_OWN: Final = _count_own()
 
 
 class EagerRunner:
@@ -56,129 +69,62 @@ class _SpareTaskRunner(EagerRunner):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._spare: _Adopter | None = None
+        self._spare: _Spare | None = None
 
     def start(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         loop = self._loop
         spare = self._spare
         if spare is None:
-            spare = _Adopter(loop)
-        else:
-            self._spare = None
+            spare = self._spare = _Spare(loop)
         task: asyncio.Task[None] = spare.task
         try:
             _enter_task(loop, task)
         except RuntimeError:  # called from a task, not from the loop
-            self._spare = spare
             return loop.create_task(coro)
-        context = copy_context()
+        context = _copy_context()
         try:
-            waits_for = context.run(coro.send, None)
-        except StopIteration:
-            _leave_task(loop, task)
-            # Not if the coroutine cancelled the task, or still holds it. Others that do: the
-            # spare, this frame, the call below, and the loop, which is to step or to wake it.
-            if spare.parking.done() or spare.task._must_cancel or _references(task) > 4:
-                spare.retire()
-            else:
-                self._spare = spare
-            return None
+            waits_for = context.run(spare.step, coro)
         except BaseException:
             _leave_task(loop, task)
-            spare.retire()
+            self.close()
             raise
         _leave_task(loop, task)
-        spare.adopt(coro, context, waits_for)
-        return task
+        if waits_for is not _ENDED:
+            self._spare = None
+            spare.adopter.adopt(task, coro, context, waits_for)
+            return task
+        # Not if the coroutine cancelled the task, or still holds it. Others that do: the spare,
+        # and the loop, which is to step or to wake it.
+        if spare.parking.done() or spare.task._must_cancel or _references(task) > _OWN + 2:
+            self.close()
+        return None
 
     def close(self) -> None:
         if self._spare is not None:
-            self._spare.retire()
+            self._spare.adopter.retire()
             self._spare = None
 
 
-class _Adopter(Coroutine[Any, Any, None]):
-    """The coroutine of a spare task: waits for a coroutine that has begun, and goes on with it."""
+class _Spare:
+    """A task for a coroutine that waits, and what runs the first step of any.
+
+    Attributes:
+        step: runs a coroutine until it first waits. Returns what it waits for, or `ENDED`.
+    """
+
+    __slots__ = ("adopter", "parking", "step", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._coro: Coroutine[Any, Any, None] | None = None
-        self._context: Context | None = None
-        self._waits_for: Any = None
-        self._handed_over = False
-        self._retired = False
+        runs: Any = run_each()
+        self.step = runs.send
+        self.step(None)
         self.parking: asyncio.Future[None] = loop.create_future()
-        # Until it is handed over, or retires: no cycle for longer than needed.
-        task: Any = asyncio.Task(self, loop=loop)
-        self.task: Any = task
+        self.adopter = Adopter(runs, self.parking)
+        task: Any = asyncio.Task(self.adopter, loop=loop)
         # A spare task is nobody's business until it adopts a coroutine.
         asyncio_tasks._unregister_task(task)
         task._log_destroy_pending = False
-
-    def adopt(self, coro: Coroutine[Any, Any, None], context: Context, waits_for: Any) -> None:
-        """Take over `coro`, which has run its first step and waits for `waits_for`."""
-        self._coro = coro
-        self._context = context
-        self._waits_for = waits_for
-        asyncio_tasks._register_task(self.task)
-        self.task._log_destroy_pending = True
-        self._wake()
-
-    def retire(self) -> None:
-        """End the spare task without ever having adopted anything."""
-        self._retired = True
-        self.task = None
-        self._wake()
-
-    def _wake(self) -> None:
-        if not self.parking.done():
-            self.parking.set_result(None)
-
-    # What the task calls.
-
-    def send(self, value: Any) -> Any:
-        coro = self._coro
-        if coro is None:
-            if self._retired:
-                raise StopIteration
-            self.parking._asyncio_future_blocking = True
-            return self.parking
-        if not self._handed_over:
-            self._handed_over = True
-            self.task = None
-            return self._waits_for
-        assert self._context is not None
-        return self._context.run(coro.send, value)
-
-    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        coro = self._coro
-        if coro is None:
-            raise typ if val is None else val
-        if not self._handed_over:
-            # Cancelled before the task knew what it waits for: wait, with the cancellation due,
-            # so that it reaches what is waited for as it would in any other task.
-            self._handed_over = True
-            task = self.task
-            self.task = None
-            if self._waits_for is not None:
-                task.cancel()
-                if sys.version_info >= (3, 11):
-                    task.uncancel()
-                return self._waits_for
-        assert self._context is not None
-        return self._context.run(coro.throw, typ, val, tb)
-
-    def close(self) -> None:
-        if self._coro is not None:
-            self._coro.close()
-
-    def __getattr__(self, name: str) -> Any:
-        # For who looks at the task: its stack, its place in the code.
-        if name.startswith("_") and name not in ("__name__", "__qualname__"):
-            raise AttributeError(name)
-        return getattr(self._coro, name)
-
-    def __await__(self) -> Any:
-        raise TypeError("the coroutine of a spare task is awaited by its task alone")
+        self.task: Any = task
 
 
 def eager_runner(loop: asyncio.AbstractEventLoop) -> EagerRunner:

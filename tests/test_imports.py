@@ -15,7 +15,7 @@ PACKAGE = ROOT / "protosocket_rpc"
 LAYERS = ["raw", "rpc", "wire", "service", "workers", "compat", "testing"]
 
 # Modules of the package itself that every layer may import, and that import no layer.
-COMMON = ["eager", "errors", "forks", "metadata", "native", "per_loop", "status"]
+COMMON = ["adopter", "eager", "errors", "forks", "metadata", "native", "per_loop", "status"]
 
 # Sans-I/O: fed with bytes or messages, and compiled as they are.
 SANS_IO = [

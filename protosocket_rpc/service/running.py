@@ -7,12 +7,11 @@ import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from protosocket_rpc.eager import eager_runner
 from protosocket_rpc.raw import RawServer
 from protosocket_rpc.service.connectivity import ServerConnectivity
-from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.counted import CountedContext
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handlers import Handler
@@ -47,8 +46,9 @@ class Running:
         self.connectivity = connectivity
         self.maximum_concurrent_rpcs = maximum_concurrent_rpcs
         self.metrics = metrics
-        self.new_rpc: Callable[[ServiceConnection, Frame, Handler], ServicerContext[Any, Any]]
-        self.new_rpc = ServicerContext if metrics is None else partial(CountedContext, metrics)
+        # Makes the RPCs that are counted; None if none are.
+        self.count_rpc: Callable[[ServiceConnection, Frame, Handler], CountedContext] | None
+        self.count_rpc = None if metrics is None else partial(CountedContext, metrics)
         # Counted only if there is a limit.
         self.rpcs = 0
         self.runner = eager_runner(loop)

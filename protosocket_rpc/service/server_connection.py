@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protosocket_rpc.eager import EagerRunner
 from protosocket_rpc.errors import ConnectionClosed, PeerRefused, ProtocolError
@@ -46,6 +46,7 @@ class ServiceConnection(ServerSession):
 
     __slots__ = (
         "_auth",
+        "_count_rpc",
         "_credentials",
         "_expires_at",
         "_given_up",
@@ -53,7 +54,6 @@ class ServiceConnection(ServerSession):
         "_idle_id",
         "_idle_since",
         "_limited",
-        "_new_rpc",
         "_peer_name",
         "_running",
         "deadlines",
@@ -68,7 +68,7 @@ class ServiceConnection(ServerSession):
         self.deadlines: Deadlines = running.deadlines
         self._running = running
         self._handlers: dict[str, Handler] = running.routes.handlers
-        self._new_rpc = running.new_rpc
+        self._count_rpc = running.count_rpc
         self._limited = (
             running.maximum_concurrent_rpcs is not None
             or running.connectivity.max_concurrent_rpcs is not None
@@ -148,7 +148,14 @@ class ServiceConnection(ServerSession):
             self._running.on_refused(self.peer_name, f"there is no method {frame.method!r}")
             self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
         elif not self._limited or self._admit(frame.id):
-            self._new_rpc(self, frame, handler).start()
+            count = self._count_rpc
+            rpc: ServicerContext[Any, Any]
+            rpc = (
+                ServicerContext(self, frame, handler)
+                if count is None
+                else count(self, frame, handler)
+            )
+            rpc.start()
 
     def _admit(self, id: int) -> bool:
         """Count an RPC; False if it is one too many, and was answered."""

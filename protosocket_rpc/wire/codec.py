@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
 from protosocket_rpc.raw.connection import LARGE
 from protosocket_rpc.raw.varint import MAX_VARINT_BYTES, decode_varint
@@ -10,11 +12,11 @@ from protosocket_rpc.wire.frame import MOST_FIELDS, OVERSIZED, Frame, check_fiel
 from protosocket_rpc.wire.large import LargeFrame
 
 # Length prefix, id and code together take at most this many bytes.
-_HEAD = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)
+_HEAD: Final = MAX_VARINT_BYTES + 2 * (1 + MAX_VARINT_BYTES)
 # A frame of so many bytes has not more than MOST_FIELDS fields, of two bytes each at the least.
-_FEW = 2 * MOST_FIELDS
+_FEW: Final = 2 * MOST_FIELDS
 # Protobuf's own limit: a longer prefix is no length of a message, but garbage.
-_LONGEST = (1 << 31) - 1
+_LONGEST: Final = (1 << 31) - 1
 
 
 class FrameCodec:
