@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-# What else stands on the line of a type: "context: " or ") -> ", and ",".
-_AROUND = 10
-
 # What source code may not hold, or would not show: controls, line ends of other kinds, and
 # characters that reverse the direction of text.
 _UNSEEN = {
@@ -47,14 +44,19 @@ def rustdoc(text: str, indent: int = 0) -> str:
     return ("\n" + " " * indent).join(lines)
 
 
-def fit(text: str, indent: int, width: int = 100) -> str:
-    """A type such as ``Call[A, B]``: on one line if that fits, else a line for each argument."""
+def fit(text: str, indent: int, around: int = 10, width: int = 100) -> str:
+    """A type such as ``Call[A, B]``: on one line if that fits, else a line for each argument.
+
+    Args:
+        around: how much else stands on its line, such as "context: " and ",".
+    """
     head, bracket, arguments = text.removesuffix("]").partition("[")
-    if not bracket or indent + len(text) + _AROUND <= width:
+    if not bracket or indent + len(text) + around <= width:
         return text
     margin = " " * indent
-    lines = "".join(f"{margin}    {argument},\n" for argument in arguments.split(", "))
-    return f"{head}[\n{lines}{margin}]"
+    # No comma behind the only one: that would be a tuple.
+    lines = arguments.replace(", ", f",\n{margin}    ") + "," * (", " in arguments)
+    return f"{head}[\n{margin}    {lines}\n{margin}]"
 
 
 FILTERS = (docstring, comment, rustdoc, fit)

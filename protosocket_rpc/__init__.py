@@ -81,6 +81,7 @@ from protosocket_rpc.service.interceptors import Interceptor, Invocation, Next
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import CallOptions
 from protosocket_rpc.service.metrics import ServerMetrics
+from protosocket_rpc.service.requests import RequestIterator
 from protosocket_rpc.service.rich_status import RichStatus, rich_status, status_details
 from protosocket_rpc.service.rpc_handlers import (
     GenericRpcHandler,
@@ -144,6 +145,7 @@ __all__ = [
     "ProtocolError",
     "ProtosocketError",
     "RemoteCancelled",
+    "RequestIterator",
     "RichStatus",
     "RpcError",
     "RpcFinished",

@@ -73,7 +73,7 @@ def servicer(module: Any) -> Any:
                 yield request * 2
 
         async def Slow(self, request: bytes, context: Any) -> bytes:
-            assert context.time_remaining() <= 0.05
+            assert context.time_remaining() < 0.06  # 0.05, and what a clock's floats add
             await asyncio.Event().wait()
             raise AssertionError("nobody sets it")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from protosocket_rpc.service.call import Call
 
 Request = TypeVar("Request")
+# Where requests come from: an asynchronous generator, a list, or anything else that gives them.
 RequestIterator = AsyncIterable[Request] | Iterable[Request]
 
 # Requests that leave in one turn of the loop, from an iterator that never waits.

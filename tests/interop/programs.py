@@ -19,6 +19,7 @@ from protoc_plugin import generate
 
 HERE = Path(__file__).parent
 PROTOS = HERE / "protos"
+DOCUMENTED = ROOT / "examples" / "codegen" / "protos"
 WORKSPACE = HERE / "rust"
 PROGRAMS = WORKSPACE / "target" / "debug"
 
@@ -30,19 +31,22 @@ def generate_python() -> None:
 
 
 def generate_rust() -> Path:
-    """The plugin's Rust for the exercise. A protoc for prost comes with it; returns its path."""
+    """The Rust that is compiled. A protoc for prost comes with it; returns its path."""
     out = WORKSPACE / "generated"
     out.mkdir(exist_ok=True)
     with TemporaryDirectory() as fresh:
-        done = protoc(f"--protosocket_out=lang=rust:{fresh}", "exercise.proto", cwd=PROTOS)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        for folder, proto in ((PROTOS, "exercise.proto"), (DOCUMENTED, "greeter/v1/greeter.proto")):
+            done = protoc(f"--protosocket_out=lang=rust:{fresh}", proto, cwd=folder)
+            if done.returncode:
+                raise RuntimeError(done.stderr)
         compiler = Path(fresh, "protoc")
         compiler.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m grpc_tools.protoc "$@"\n')
         compiler.chmod(0o755)
-        for path in Path(fresh).iterdir():  # what stays the same need not be compiled again
-            present = out / path.name
+        # What stays the same need not be compiled again.
+        for path in filter(Path.is_file, Path(fresh).glob("**/*")):
+            present = out / path.relative_to(fresh)
             if not present.exists() or present.read_bytes() != path.read_bytes():
+                present.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, present)
     return out / "protoc"
 

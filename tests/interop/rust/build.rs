@@ -9,12 +9,14 @@ fn main() -> io::Result<()> {
         root.join("proto"),
         root.join("tests/interop/protos"),
         root.join("tests/codegen/rust"),
+        root.join("examples/codegen/protos"),
         root.join("examples/own_messages"),
     ];
     let protos = [
         "protosocket/rpc/v1/frame.proto",
         "exercise.proto",
         "greeter.proto",
+        "greeter/v1/greeter.proto",
         "ticker.proto",
     ];
     prost_build::compile_protos(&protos, &includes)

@@ -83,9 +83,7 @@ class GreeterStub:
 
     def GreetAll(
         self,
-        request_iterator: _abc.AsyncIterable[bytes]
-        | _abc.Iterable[bytes]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[bytes] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamUnaryCall[bytes, bytes]:
         """Greets everyone in one go."""
@@ -93,9 +91,7 @@ class GreeterStub:
 
     def Greet(
         self,
-        request_iterator: _abc.AsyncIterable[bytes]
-        | _abc.Iterable[bytes]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[bytes] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamStreamCall[bytes, bytes]:
         """Greets each as they come."""

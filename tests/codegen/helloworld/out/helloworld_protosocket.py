@@ -85,9 +85,7 @@ class GreeterStub:
 
     def GreetAll(
         self,
-        request_iterator: _abc.AsyncIterable[_helloworld_pb2.HelloRequest]
-        | _abc.Iterable[_helloworld_pb2.HelloRequest]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[_helloworld_pb2.HelloRequest] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamUnaryCall[_helloworld_pb2.HelloRequest, _helloworld_pb2.HelloReply]:
         """Greets everyone in one go."""
@@ -95,9 +93,7 @@ class GreeterStub:
 
     def Greet(
         self,
-        request_iterator: _abc.AsyncIterable[_helloworld_pb2.HelloRequest]
-        | _abc.Iterable[_helloworld_pb2.HelloRequest]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[_helloworld_pb2.HelloRequest] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamStreamCall[
         _helloworld_pb2.HelloRequest,

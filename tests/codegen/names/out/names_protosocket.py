@@ -395,9 +395,7 @@ class AttributesStub:
 
     def rpc__class__(
         self,
-        request_iterator: _abc.AsyncIterable[_names_pb2_.int]
-        | _abc.Iterable[_names_pb2_.int]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[_names_pb2_.int] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamStreamCall[_names_pb2_.int, _names_pb2_.int]:
         return self._class(request_iterator, **options)
@@ -632,9 +630,7 @@ class ModuleStub:
 
     def _abc_(
         self,
-        request_iterator: _abc.AsyncIterable[_names_pb2_.int]
-        | _abc.Iterable[_names_pb2_.int]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[_names_pb2_.int] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamStreamCall[_names_pb2_.int, _names_pb2_.int]:
         return self._abc__(request_iterator, **options)

@@ -59,9 +59,7 @@ class GreeterStub:
 
     def Watch(
         self,
-        request_iterator: _abc.AsyncIterable[_other.SnakeCase]
-        | _abc.Iterable[_other.SnakeCase]
-        | None = None,
+        request_iterator: _protosocket.RequestIterator[_other.SnakeCase] | None = None,
         **options: _Unpack[_protosocket.CallOptions],
     ) -> _protosocket.StreamStreamCall[_other.SnakeCase, _protobuf.Timestamp]:
         return self._watch(request_iterator, **options)
