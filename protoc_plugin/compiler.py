@@ -49,7 +49,7 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
     Raises:
         GenerationError: a path is not there, holds no proto, or is outside of every root.
     """
-    roots = [path.resolve() for path in include]
+    roots = [_absolute(path) for path in include]
     for root in roots:
         if not root.is_dir():
             raise GenerationError(f"-I {root}: no such folder")
@@ -90,8 +90,19 @@ def _find(proto: Path, roots: Sequence[Path]) -> Path:
     if not proto.exists():
         for root in roots:
             if (root / proto).is_file():
-                return (root / proto).resolve()
-    return proto.resolve()
+                return _absolute(root / proto)
+    path = _absolute(proto)
+    if not any(root in path.parents for root in roots):
+        real = path.resolve()
+        for root in roots:  # a link may have led to either
+            if root.resolve() in real.parents:
+                return root / real.relative_to(root.resolve())
+    return path
+
+
+def _absolute(path: Path) -> Path:
+    """A path from the root of all, where links stay what they are, as they do for protoc."""
+    return Path(os.path.abspath(path))
 
 
 def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:

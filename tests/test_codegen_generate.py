@@ -79,6 +79,24 @@ def test_a_file_may_be_named_from_where_imports_are(project: Path) -> None:
     assert "acme/v1/greeter_protosocket.py" in tree(project / "gen")
 
 
+@pytest.mark.parametrize(
+    "protos",
+    [["protos"], ["protos/b.proto"], ["protos/b.proto", "-I", "protos"], ["b.proto", "-I", "link"]],
+)
+def test_a_link_is_a_proto_where_it_lies(project: Path, protos: list[str]) -> None:
+    write(project, {"elsewhere/a.proto": 'syntax = "proto3"; message A {}'})
+    (project / "protos" / "b.proto").symlink_to(project / "elsewhere" / "a.proto")
+    (project / "link").symlink_to(project / "protos")
+    assert generate.main([*protos, "--out", "gen"]) == 0
+    assert "b_pb2.py" in tree(project / "gen")
+
+
+def test_a_folder_and_a_link_to_it_are_the_same(project: Path) -> None:
+    (project / "link").symlink_to(project / "protos")
+    assert generate.main(["protos/acme/v1/types.proto", "-I", "link", "--out", "gen"]) == 0
+    assert "acme/v1/types_pb2.py" in tree(project / "gen")
+
+
 def test_the_folder_of_a_file_is_where_its_imports_are(project: Path) -> None:
     write(project, {"protos/one.proto": 'syntax = "proto3"; import "acme/v1/types.proto";'})
     assert generate.main(["protos/one.proto", "--out", "gen"]) == 0
