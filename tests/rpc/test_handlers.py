@@ -127,8 +127,10 @@ async def test_a_handler_disposed_of_after_its_loop_was_closed(
         session._handlers.loop.close()
         handler.close()
         session._handlers.loop = loop
-        await asyncio.sleep(0.01)
-        assert peer.heard == []
+        peer.say(id=2)
+        peer.say(id=2, code=CANCEL)
+        await wait_until(lambda: peer.heard)
+        assert [note.id for note in peer.heard] == [2]
         assert not caplog.records
 
 
