@@ -3,6 +3,8 @@
 # Those that pyproject.toml has tox environments for, and the one that `make test` compiles for.
 VERSIONS := 3.14 3.13 3.12 3.11 3.10
 COMPILED := 3.13
+# Those that what the library needs is tested on in its oldest versions: one of them.
+OLDEST := 3.10 3.11
 
 # The first Python on the machine that is new enough; `make PYTHON=...` takes another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 10))
@@ -43,7 +45,8 @@ test-others test-compiled: HERE = $(shell for version in $(VERSIONS); do \
 	if $$folder/python$$version -c '' 2>/dev/null; then echo $$version; break; fi; done; done)
 test-others: COMPILER = $(shell command -v $(CC))
 test-others: OTHERS = $(filter-out $(MINE),$(HERE)) \
-	$(if $(COMPILER),$(addprefix compiled-,$(filter $(COMPILED),$(HERE))))
+	$(if $(COMPILER),$(addprefix compiled-,$(filter $(COMPILED),$(HERE)))) \
+	$(if $(filter $(OLDEST),$(HERE)),oldest)
 test-others: $(VENV)/.ready-dev
 	$(if $(COMPILER),,@echo "There is no C compiler: the compiled build is not tested." >&2)
 	$(if $(strip $(OTHERS)),$(call tox,$(OTHERS)))

@@ -44,14 +44,19 @@ def tox_environments(said: str) -> list[str]:
     return found[1].split(",") if found else []
 
 
+def oldest(*pythons: str) -> list[str]:
+    """The environment for the oldest versions of what is needed, which not every Python can run."""
+    return ["oldest"] if {"3.10", "3.11"} & set(pythons) else []
+
+
 def test_there_may_be_one_python_only(tmp_path: Path) -> None:
-    assert tox_environments(commands(tmp_path, MINE)) == []
+    assert tox_environments(commands(tmp_path, MINE)) == oldest(MINE)
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if version != MINE])
 def test_every_other_python_is_found(tmp_path: Path, version: str) -> None:
     said = commands(tmp_path, MINE, version, "3.9")
-    assert tox_environments(said) == [version]
+    assert tox_environments(said) == [version, *oldest(MINE, version)]
 
 
 def test_a_python_that_does_not_run_is_none(tmp_path: Path) -> None:
@@ -76,7 +81,7 @@ def test_with_a_c_compiler_the_compiled_build_is_tested_too(tmp_path: Path) -> N
     (tmp_path / "cc").touch(mode=0o755)
     said = commands(tmp_path, MINE, "3.13", "3.12", "3.11")
     others = [version for version in ("3.13", "3.12", "3.11") if version != MINE]
-    assert tox_environments(said) == [*others, "compiled-3.13"]
+    assert tox_environments(said) == [*others, "compiled-3.13", "oldest"]
     assert "no C compiler" not in said
 
 
