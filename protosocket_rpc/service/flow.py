@@ -84,13 +84,17 @@ class SendHalf:
                 else:
                     connection.write(encode_item(self._id_field, body))
                 return True
-            session.enlist(self)
         self._body = body
         self._paid = paid
         self._sent = 0
         self._before = before
         self._first = first
         self._last = last
+        if paid:
+            if session.may_send_whole(len(body)):
+                self.pump()
+                return True
+            session.enlist(self)
         return False
 
     @property
@@ -117,7 +121,9 @@ class SendHalf:
         if body is None or self._dropped:
             return 0
         start = self._sent
-        stop = start + self._session.fragment_size
+        session = self._session
+        whole = len(body) <= session.whole_size
+        stop = len(body) if whole else start + session.fragment_size
         before = b"" if start else self._before
         after = b"" if start else self._first
         if stop >= len(body):
@@ -131,7 +137,7 @@ class SendHalf:
         head = encode_body_head(self._owner.id, before, size, len(after))
         # A view: the body is not copied on its way to the transport.
         parts: list[Any] = [head, memoryview(body)[start:stop], after]
-        connection = self._session.sender()
+        connection = session.sender()
         if size < LARGE:
             connection.write(b"".join(parts))
         else:

@@ -347,8 +347,9 @@ class ServerRpc(ServiceRpc):
             first = self._take_metadata() + first
         if len(body) > session.fragment_size:
             self.send = SendHalf(session, self, UNLIMITED)
-            self.send.send(b"", body, first, last)
-            return  # ended by on_sendable, when it has left
+            if self.send.send(b"", body, first, last):
+                self._end(b"")
+            return  # else it is ended by on_sendable, when all has left
         if first:
             last = first + last
         self._end(encode_body_frame(self.id, b"", body, last))

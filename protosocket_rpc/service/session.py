@@ -38,6 +38,9 @@ from protosocket_rpc.wire.frame import (
 
 # Large enough to cost little per byte, small enough for other messages to pass in between.
 FRAGMENT: Final = 256 * 1024
+# A body up to this size leaves in one piece all the same when it is its turn: 1 MiB and what is
+# around it. Several at once would take turns, and all of them would be complete at the end only.
+WHOLE: Final = 1024 * 1024 + 16 * 1024
 SMALLEST_FRAGMENT: Final = 4 * 1024
 # Fragments that leave in one turn of the loop, before others have theirs.
 BURST: Final = FRAGMENT
@@ -51,8 +54,9 @@ class ServiceSession(Session[Frame, bytes]):
         side: "client" or "server".
         limits: this side's own.
         peer: the peer's settings; None while (or if never) they have arrived.
-        fragment_size: bodies above it are sent in fragments; UNLIMITED while the peer has not
-            said that it understands them.
+        fragment_size, whole_size: bodies above `whole_size` are sent in fragments of
+            `fragment_size`; both are UNLIMITED while the peer has not said that it understands
+            them.
     """
 
     __slots__ = (
@@ -64,6 +68,7 @@ class ServiceSession(Session[Frame, bytes]):
         "fragment_size",
         "limits",
         "peer",
+        "whole_size",
     )
 
     side: str = ""
@@ -73,6 +78,7 @@ class ServiceSession(Session[Frame, bytes]):
         self.limits = limits
         self.peer: Settings | None = None
         self.fragment_size = UNLIMITED
+        self.whole_size = UNLIMITED
         # Made when needed: most connections are idle most of the time, and there may be many.
         self._sending: deque[SendHalf] | None = None
         self._choking: set[ReceiveHalf] | None = None
@@ -129,11 +135,12 @@ class ServiceSession(Session[Frame, bytes]):
         """The peer said what it accepts and understands."""
         self.peer = settings
         if settings.fragments:
-            size = FRAGMENT
-            if 0 < settings.max_frame_size < 2 * size:
-                # Room for the other fields of the first frame. Not less than is worth a frame.
-                size = max(settings.max_frame_size >> 1, SMALLEST_FRAGMENT)
-            self.fragment_size = size
+            # Room for the other fields of the first frame. Not less than is worth a frame.
+            most = max(settings.max_frame_size >> 1, SMALLEST_FRAGMENT)
+            if not settings.max_frame_size:
+                most = WHOLE
+            self.whole_size = min(WHOLE, most)
+            self.fragment_size = min(FRAGMENT, most)
 
     def on_pong(self, token: int) -> None:
         """The peer answered a ping: that it was heard of is what matters."""
@@ -176,6 +183,13 @@ class ServiceSession(Session[Frame, bytes]):
         return True
 
     # -- sending, in turns -----------------------------------------------------------------
+
+    def may_send_whole(self, size: int) -> bool:
+        """True if a body of `size` bytes may leave at once: nobody waits for a turn.
+
+        A side that answers later than it reads would hold more and more of what it reads.
+        """
+        return size <= self.whole_size and not self._sending and self.sender().writable
 
     def enlist(self, half: SendHalf) -> None:
         """Let `half` send when it is its turn, and tell it when it has."""

@@ -424,12 +424,13 @@ def test_what_waits_is_dropped_with_the_call() -> None:
 
 def test_large_request_leaves_in_fragments() -> None:
     client = Client(LIMITS, peer_settings())
-    body = bytes(FRAGMENT) + b"rest"
+    body = bytes(5 * FRAGMENT) + b"rest"
     client.opens("UU", body, timeout_field(9))
     assert client.sent() == []
     client.turns()
     assert client.sent() == [
         F(1, method="/test/UU", body=bytes(FRAGMENT), timeout_us=9, more=True),
+        *[F(1, body=bytes(FRAGMENT), more=True)] * 4,
         F(1, body=b"rest"),
     ]
 

@@ -318,24 +318,24 @@ def test_a_message_waits_for_its_turn_with_what_belongs_to_it() -> None:
     rpc = server.accepts("UU")
     server.stalls()
     rpc.send_initial_pairs([("m", b"1")])
-    rpc.reply(bytes(2 * FRAGMENT + 1), [("t", b"2")])
+    rpc.reply(bytes(5 * FRAGMENT + 1), [("t", b"2")])
     server.resumes()
     server.turns()
     frames = server.sent()
-    assert [frame.metadata for frame in frames] == [(("m", b"1"),), (), (), ()]
-    assert [frame.trailers for frame in frames] == [(), (), (), (("t", b"2"),)]
-    assert [frame.more for frame in frames] == [False, True, True, False]
+    assert [frame.metadata for frame in frames] == [(("m", b"1"),), *[()] * 6]
+    assert [frame.trailers for frame in frames] == [*[()] * 6, (("t", b"2"),)]
+    assert [frame.more for frame in frames] == [False, *[True] * 5, False]
 
 
 def test_settings_between_two_fragments_change_nothing_that_has_left() -> None:
     client = Client(LIMITS)
     call = client.opens("SU")
     client.stalls()
-    call.write_message(bytes(2 * FRAGMENT))
+    call.write_message(bytes(5 * FRAGMENT))
     client.receives(SETTINGS)
     client.resumes()
     client.turns()
-    assert [len(frame.body or b"") for frame in client.sent()] == [0, FRAGMENT, FRAGMENT]
+    assert [len(frame.body or b"") for frame in client.sent()] == [0] + [FRAGMENT] * 5
 
 
 @pytest.mark.parametrize("size", [3, FRAGMENT + 1, 5 * FRAGMENT])

@@ -25,14 +25,14 @@ from protosocket_rpc.service.session import FRAGMENT
 from protosocket_rpc.wire.frame import encode_frame, settings_field
 
 KINDS = ("UU", "US", "SU", "SS")
-SIZES = (0, 1, 10, 700, 3000, FRAGMENT + 1, 3 * FRAGMENT)
+SIZES = (0, 1, 10, 700, 3000, FRAGMENT + 1, 5 * FRAGMENT)
 
 
 class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         window = self.rng.choice([1, 1000, 300_000])
-        limits = RpcLimits(stream_window=window, max_receive_message_size=3 * FRAGMENT)
+        limits = RpcLimits(stream_window=window, max_receive_message_size=5 * FRAGMENT)
         self.client, self.server = Client(limits), Server(limits)
         hello = encode_frame(0, END, settings_field(peer_settings(initial_credit=window)))
         # A server that minds credit has settings; a client may be one that knows nothing of them.

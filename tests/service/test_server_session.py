@@ -12,7 +12,7 @@ from protosocket_rpc.errors import OutputQueueFull, ProtocolError
 from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS
 from protosocket_rpc.rpc.message import NORMAL
 from protosocket_rpc.service.limits import RpcLimits, too_large
-from protosocket_rpc.service.session import FRAGMENT
+from protosocket_rpc.service.session import FRAGMENT, WHOLE
 from protosocket_rpc.wire.frame import Settings
 
 KINDS = ("UU", "US", "SU", "SS")
@@ -399,14 +399,29 @@ def test_an_answer_that_cannot_be_sent_ends_the_connection() -> None:
 def test_a_large_reply_leaves_in_fragments_and_ends_with_the_last() -> None:
     server = Server(LIMITS, peer_settings())
     rpc = server.accepts("UU")
-    rpc.reply(bytes(FRAGMENT) + b"rest", [("t", b"1")])
+    rpc.reply(bytes(5 * FRAGMENT) + b"rest", [("t", b"1")])
     assert not rpc.ended
     server.turns()
     assert server.sent() == [
-        F(1, body=bytes(FRAGMENT), more=True),
+        *[F(1, body=bytes(FRAGMENT), more=True)] * 5,
         F(1, body=b"rest", trailers=(("t", b"1"),)),
     ]
     assert rpc.ended
+
+
+def test_a_reply_that_may_leave_whole_does_so_at_once_unless_others_wait() -> None:
+    server = Server(LIMITS, peer_settings())
+    first, larger, last = (server.accepts("UU", id) for id in (1, 2, 3))
+    first.reply(bytes(WHOLE), [("t", b"1")])
+    assert server.sent() == [F(1, body=bytes(WHOLE), trailers=(("t", b"1"),))]
+    assert first.ended
+    larger.reply(bytes(WHOLE + 1), None)
+    last.reply(bytes(WHOLE), None)
+    assert server.sent() == []
+    assert not last.ended
+    server.turns()
+    assert last.ended
+    assert F(3, body=bytes(WHOLE)) in server.sent()
 
 
 @pytest.mark.parametrize("end", ["stop", "cancel", "lose"])
@@ -441,9 +456,29 @@ def test_large_bodies_are_whole_for_a_peer_that_takes_no_fragments() -> None:
 )
 def test_fragments_fit_into_the_peers_frames(max_frame_size: int, fragment: int) -> None:
     server = Server(LIMITS, peer_settings(max_frame_size=max_frame_size))
-    server.accepts("UU").reply(bytes(fragment + 1), None)
+    server.accepts("UU").reply(bytes(8 * fragment + 1), None)
     server.turns()
-    assert [len(frame.body or b"") for frame in server.sent()] == [fragment, 1]
+    assert [len(frame.body or b"") for frame in server.sent()] == [fragment] * 8 + [1]
+
+
+@pytest.mark.parametrize(
+    ("max_frame_size", "whole"),
+    [(1, 4096), (1_000_000, 500_000), (0, WHOLE), (1 << 40, WHOLE)],
+)
+def test_a_body_that_fits_leaves_in_one_piece_when_it_is_its_turn(
+    max_frame_size: int, whole: int
+) -> None:
+    server = Server(LIMITS, peer_settings(max_frame_size=max_frame_size))
+    for id, size in ((1, whole), (2, whole + 1), (3, whole)):
+        server.accepts("UU", id).reply(bytes(size), None)
+    server.turns()
+    frames = server.sent()
+    sizes: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    for frame in frames:
+        sizes[frame.id].append(len(frame.body or b""))
+    assert sizes[1] == sizes[3] == [whole]
+    assert len(sizes[2]) > 1
+    assert sum(sizes[2]) == whole + 1
 
 
 # -- the end of the connection -------------------------------------------------------------
@@ -479,7 +514,7 @@ def test_the_last_answer_leaves_before_the_connection_closes(kind: str, end: str
     server.sent()
     assert server.session.drained == 0
     if end in ("answer", "large answer"):
-        body = b"x" if end == "answer" else bytes(2 * FRAGMENT)
+        body = b"x" if end == "answer" else bytes(8 * FRAGMENT)
         if kind[1] == "U":
             rpc.reply(body, None)
         else:
