@@ -25,6 +25,7 @@ from protosocket_rpc.errors import (
 from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.raw.allocator import keep_large_blocks
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
+from protosocket_rpc.raw.direct import Direct, reads_directly, swap
 from protosocket_rpc.raw.limits import Limits
 from protosocket_rpc.raw.reactor import Reactor
 from protosocket_rpc.raw.unfinished import Unfinished
@@ -485,6 +486,36 @@ class Connection(Generic[Inbound, Outbound]):
             self._update_reading()
         elif self._out:
             self.flush()
+        if len(data) >= LARGE:
+            self._read_rest()
+
+    def _read_rest(self) -> None:
+        """Read the rest of a large message into the codec's own memory, if it has begun one."""
+        if (
+            not self._closing
+            and getattr(self._codec, "unfinished", False)
+            and reads_directly(self._transport, self)
+            and self.room() is not None
+        ):
+            swap(self._transport, Direct(self))
+
+    def room(self) -> Any:
+        """For `Direct`."""
+        codec: Any = self._codec
+        return codec.room()
+
+    def filled(self, size: int) -> None:
+        """For `Direct`: the rest of a large message has arrived, or some of it."""
+        if self._closing:
+            return
+        self.heard = True
+        codec: Any = self._codec
+        if codec.filled(size):
+            swap(self._transport, self)
+            self.data_received(b"")
+        elif self._stalled:
+            self._read_due = False
+            self._update_reading()
 
     def _keep(self, data: bytes, end: int) -> None:
         """Hold the unfinished message at the end of `data`, or note what is to be skipped."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from protosocket_rpc.errors import DecodeError, FrameTooLarge
 from protosocket_rpc.raw.connection import LARGE
@@ -84,11 +84,23 @@ class FrameCodec:
     def encode(self, message: bytes) -> bytes:
         return message
 
+    def room(self) -> Any:
+        """Where the rest of an unfinished frame may be put, other than by `decode`, or None."""
+        large = self._large
+        return None if large is None else large.room()
+
+    def filled(self, size: int) -> bool:
+        """So many bytes were put there. True if that is all: `decode` has the frame then."""
+        large = self._large
+        assert large is not None
+        large.missing -= size
+        return large.missing == 0
+
     def _continue(self, data: bytes, messages: list[Frame]) -> int:
         """Take in more of a large frame; the position in `data` where that ends."""
         large = self._large
         assert large is not None
-        end = large.take(data, 0)
+        end = large.take(data, 0) if large.missing else 0
         if not large.missing:
             self._large = None
             messages.append(large.frame())

@@ -13,6 +13,17 @@ from protosocket_rpc.wire.frame import Frame, check_fields, parse_frame
 # take as many. A frame that is another is put together as a whole.
 _AROUND: Final = 4 * 1024
 
+# Frames of up to 1 MiB, and what is around that, can be read into one buffer. These are used
+# again and again: to touch new memory costs more than to copy it. Not more of them are kept.
+_BUFFER: Final = (1 << 20) + (32 << 10)
+_MOST_SPARE: Final = 2
+_spare: Final[list[bytearray]] = []
+# A buffer is given to a frame that has filled so much of it: who announces much and sends little
+# is to take little memory.
+_SHARE: Final = 16
+# Less is not worth the system calls.
+_LEAST: Final = 64 << 10
+
 
 class LargeFrame:
     """Collects the bytes of one frame, its length prefix not among them.
@@ -21,11 +32,12 @@ class LargeFrame:
         missing: bytes that are still to come.
     """
 
-    __slots__ = ("_length", "_parts", "missing")
+    __slots__ = ("_buffer", "_length", "_parts", "missing")
 
     def __init__(self, length: int) -> None:
         keep_large_blocks()
         self._length = length
+        self._buffer: bytearray | None = None
         # Views of what was received; bytearrays of small pieces.
         self._parts: list[Any] = []
         self.missing = length
@@ -50,8 +62,33 @@ class LargeFrame:
             parts.append(bytearray(piece))
         return end
 
+    def room(self) -> Any:
+        """A view of where all that is missing belongs; None if it is to be given to `take`."""
+        start = self._length - self.missing
+        buffer = self._buffer
+        if buffer is None:
+            if self.missing < _LEAST or self._length > _BUFFER or start < _BUFFER // _SHARE:
+                return None
+            buffer = self._buffer = _spare.pop() if _spare else bytearray(_BUFFER)
+            view = memoryview(buffer)
+            end = 0
+            for part in self._parts:
+                view[end : end + len(part)] = part
+                end += len(part)
+            self._parts = [view[: self._length]]
+        return memoryview(buffer)[start : self._length]
+
     def frame(self) -> Frame:
         """The frame, once nothing is missing. Raises as `parse_frame` does."""
+        try:
+            return self._joined()
+        finally:
+            buffer = self._buffer
+            self._parts = []
+            if buffer is not None and len(_spare) < _MOST_SPARE:
+                _spare.append(buffer)
+
+    def _joined(self) -> Frame:
         front = bytes(self._parts[0][:_AROUND])
         tag, start, size = _find_body(front)
         behind = self._length - start - size

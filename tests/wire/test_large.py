@@ -84,6 +84,43 @@ def test_a_frame_in_pieces_is_the_frame(name: str, sizes: list[int]) -> None:
     assert not codec.unfinished
 
 
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("step", [7, 100_000])
+def test_a_frame_that_is_read_into_its_own_memory_is_the_frame(name: str, step: int) -> None:
+    content = FRAMES[name][3:] + body_field(BODY * 3)
+    data = encode_varint(len(content)) + content
+    prefix = len(data) - len(content)
+    whole = parse_frame(data, prefix, len(data))
+    for _ in range(5):  # memory of the ones before is used again
+        codec = FrameCodec(MAX)
+        messages: list[Frame] = []
+        pos = codec.decode(data[:80_000], messages)
+        while pos < len(data):
+            room = codec.room()
+            assert len(room) == len(data) - pos  # not a byte of the next frame
+            size = min(step if pos < 90_000 else 1 << 20, len(room))
+            room[:size] = data[pos : pos + size]
+            pos += size
+            assert codec.filled(size) == (pos == len(data))
+        assert codec.room() is not None
+        assert codec.decode(b"", messages) == 0
+        assert [fields(frame) for frame in messages] == [fields(whole)]
+        assert not codec.unfinished
+        assert codec.room() is None
+
+
+@pytest.mark.parametrize(
+    ("length", "arrived"),
+    [(MAX, 60_000), (100_000, 70_000), (2 << 20, 1 << 20), (32_000, 31_000)],
+    ids=["too little has come", "too little is missing", "too large", "small"],
+)
+def test_memory_of_its_own_is_for_frames_that_are_worth_it(length: int, arrived: int) -> None:
+    codec = FrameCodec(4 * MAX)
+    data = encode_body_frame(1, b"", bytes(length), b"")
+    codec.decode(data[:arrived], [])
+    assert codec.room() is None
+
+
 def test_what_is_missing_is_known() -> None:
     codec = FrameCodec(MAX)
     data = FRAMES["fragment"]

@@ -1,0 +1,106 @@
+"""Large frames over sockets: uvloop reads the rest of one into memory of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from support import RawPeer, Recorder, connected, listening, wait_until
+
+from protosocket_rpc.errors import ConnectionClosed
+from protosocket_rpc.wire.codec import FrameCodec
+from protosocket_rpc.wire.frame import encode_body_frame
+
+BODY = random.Random(1).randbytes(1 << 20)
+LARGE = encode_body_frame(1, b"", BODY, b"")
+SMALL = encode_body_frame(2, b"", b"small", b"")
+
+
+class Watched:
+    """A codec that counts the bytes that it was not handed."""
+
+    def __init__(self) -> None:
+        self._codec = FrameCodec(4 << 20)
+        self.direct = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def filled(self, size: int) -> bool:
+        self.direct += size
+        return self._codec.filled(size)
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+async def test_large_and_small_frames_keep_their_order(unix: bool, tmp_path: Path) -> None:
+    target = f"unix:{tmp_path}/socket" if unix else "127.0.0.1:0"
+    sent = [SMALL, LARGE, LARGE, SMALL, SMALL, LARGE, SMALL]
+    async with connected(target, lambda: FrameCodec(4 << 20)) as (client, server):
+        for data in sent:
+            await client.connection.drain()
+            client.connection.write(data)
+        frames: list[Any] = await server.received(len(sent))
+    assert [frame.body for frame in frames] == [BODY if s is LARGE else b"small" for s in sent]
+
+
+class TestInTheMiddle:
+    """A peer whose large frame has arrived in part."""
+
+    async def begun(self, peer: RawPeer, reactor: Recorder, codec: Watched) -> None:
+        reactor.connection.pause_reading()  # so that it comes in large pieces
+        await peer.send(LARGE[:300_000])
+        reactor.connection.resume_reading()
+        await peer.send(LARGE[300_000:310_000])
+        if isinstance(asyncio.get_running_loop(), uvloop.Loop):
+            await wait_until(lambda: codec.direct)
+        else:
+            await wait_until(lambda: codec.unfinished)
+            assert not codec.direct
+
+    async def test_the_rest_comes_and_more(self) -> None:
+        codec = Watched()
+        async with listening(codec=lambda: codec) as (server, reactors):
+            peer = await RawPeer.connect(server.target)
+            await wait_until(lambda: reactors and reactors[0].events)
+            await self.begun(peer, reactors[0], codec)
+            direct = codec.direct
+            reactors[0].connection.pause_reading()
+            reactors[0].connection.resume_reading()
+            await peer.send(LARGE[310_000:] + SMALL + SMALL)
+            frames: list[Any] = await reactors[0].received(3)
+            assert [frame.body for frame in frames] == [BODY, b"small", b"small"]
+            assert bool(codec.direct > direct) == bool(direct)
+            peer.socket.close()
+
+    async def test_the_peer_ends(self) -> None:
+        codec = Watched()
+        async with listening(codec=lambda: codec) as (server, reactors):
+            peer = await RawPeer.connect(server.target)
+            await wait_until(lambda: reactors and reactors[0].events)
+            await self.begun(peer, reactors[0], codec)
+            peer.end()
+            connection = reactors[0].connection
+            await connection.wait_closed()
+            assert isinstance(connection.failure, ConnectionClosed)
+            assert "in the middle of a message" in str(connection.failure)
+            peer.socket.close()
+
+    @pytest.mark.parametrize("abort", [False, True])
+    async def test_this_side_ends(self, abort: bool) -> None:
+        codec = Watched()
+        async with listening(codec=lambda: codec) as (server, reactors):
+            peer = await RawPeer.connect(server.target)
+            await wait_until(lambda: reactors and reactors[0].events)
+            await self.begun(peer, reactors[0], codec)
+            connection = reactors[0].connection
+            if abort:
+                connection.abort(ConnectionClosed("enough"))
+            else:
+                connection.close()
+            await connection.wait_closed()
+            assert reactors[0].messages == []
+            peer.socket.close()
