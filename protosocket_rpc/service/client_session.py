@@ -108,7 +108,13 @@ class ClientSession(ServiceSession):
     def on_messages(self, messages: list[Frame]) -> None:
         super().on_messages(messages)
         # Those that were answered just now are likely to be followed by as many.
-        self.sender().pace(len(self.rpcs) + len(messages))
+        answered = len(messages)
+        unanswered = len(self.rpcs)
+        if unanswered >= answered:
+            # The server has as much to do already: all of them leave in one write.
+            self.sender().pace(4 * answered)
+        else:
+            self.sender().pace(unanswered + answered)
         if self.draining and not self.rpcs:
             self.on_drained()
 

@@ -71,6 +71,20 @@ def test_ids_are_never_used_again() -> None:
     assert [frame.id for frame in client.sent()] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("in_flight", "answered", "paced"),
+    [(1, 1, 1), (4, 2, 8), (16, 16, 16), (16, 8, 32), (16, 9, 16)],
+)
+def test_requests_leave_in_one_write_while_the_server_has_as_much_to_do(
+    in_flight: int, answered: int, paced: int
+) -> None:
+    client = Client(LIMITS, peer_settings())
+    for _ in range(in_flight):
+        client.opens("UU")
+    client.receives(*(F(id, body=b"reply") for id in range(1, answered + 1)))
+    assert client.connection.in_flight == paced
+
+
 def test_open_on_a_lost_connection_leaves_the_call_as_it_was() -> None:
     client = Client(LIMITS, peer_settings())
     client.loses()
