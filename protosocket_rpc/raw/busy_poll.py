@@ -2,8 +2,7 @@
 
 A loop that sleeps has to be woken by the system, which takes longer than a small call. A callback
 that is always due keeps the loop from sleeping: it looks for events, finds none, and looks again.
-Between two such turns, the connection with the last traffic looks for itself: see `polled`. It
-costs a core for as long as it lasts, so it ends soon after the traffic does.
+It costs a core for as long as it lasts, so it ends soon after the traffic does.
 """
 
 from __future__ import annotations
@@ -32,28 +31,15 @@ class BusyPoller:
         self._context = Context()  # nobody's in particular
         self._asked = 0.0
         self._until = 0.0
-        self._last: PolledConnection[Any, Any] | None = None  # the one with the last traffic
-        self._several = False  # there was traffic on more than one since the last turn
         self.polling = False
 
-    def touch(self, connection: PolledConnection[Any, Any], seconds: float, /) -> None:
-        """There is traffic on `connection`: poll for so many seconds from now on.
-
-        The clock is read by the next turn of the loop.
-        """
-        if connection is not self._last:
-            self._several = self._last is not None
-            self._last = connection
+    def touch(self, seconds: float, /) -> None:
+        """Poll for so many seconds from now on. The clock is read by the next turn of the loop."""
         if seconds > self._asked:
             self._asked = seconds
             if not self.polling:
                 self._loop.call_soon(self._poll, context=self._context)
                 self.polling = True
-
-    def forget(self, connection: PolledConnection[Any, Any], /) -> None:
-        """`connection` is gone. Others may go on polling."""
-        if connection is self._last:
-            self._last = None
 
     def _poll(self) -> None:
         now = time.monotonic()  # uvloop's own clock counts milliseconds
@@ -62,15 +48,8 @@ class BusyPoller:
             self._asked = 0.0
         elif now >= self._until:
             self.polling = False
-            self._last = None
             return
-        try:
-            if self._several:  # the loop looks for all of them at once
-                self._several = False
-            elif self._last is not None:
-                self._last.look()
-        finally:  # behind what has become due by it
-            self._loop.call_soon(self._poll, context=self._context)
+        self._loop.call_soon(self._poll, context=self._context)
 
 
 # By the loop's id, which is its own for as long as there is a poller that holds it.

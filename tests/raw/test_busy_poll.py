@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -41,18 +40,6 @@ class Turns(Clock):
         return len(due)
 
 
-class Looked:
-    """A connection, as a poller sees it."""
-
-    def __init__(self, look: Callable[[], None] = lambda: None) -> None:
-        self._look = look
-        self.looks = 0
-
-    def look(self) -> None:
-        self.looks += 1
-        self._look()
-
-
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
     return Turns(monkeypatch)
@@ -61,7 +48,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
 class TestPoller:
     def test_polls_from_the_last_traffic_on(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
-        poller.touch(Looked(), 2.0)
+        poller.touch(2.0)
         assert poller.polling
         assert [turns.turn(1.0) for _ in range(3)] == [1, 1, 1]  # time begins in the first turn
         assert not poller.polling
@@ -70,7 +57,7 @@ class TestPoller:
     def test_traffic_prolongs_it(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for _ in range(10):
-            poller.touch(Looked(), 2.0)
+            poller.touch(2.0)
             assert turns.turn(1.0) == 1
         assert poller.polling
         assert turns.turn(2.0) == 1
@@ -79,7 +66,7 @@ class TestPoller:
     def test_it_begins_again(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for _ in range(2):
-            poller.touch(Looked(), 1.0)
+            poller.touch(1.0)
             assert turns.turn(0.5) == 1
             assert turns.turn(1.0) == 1
             assert turns.turn(1.0) == 0
@@ -87,83 +74,23 @@ class TestPoller:
     def test_many_touches_are_one_callback(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for _ in range(5):
-            poller.touch(Looked(), 1.0)
+            poller.touch(1.0)
         assert turns.turn() == 1
         for _ in range(5):
-            poller.touch(Looked(), 1.0)
+            poller.touch(1.0)
         assert turns.turn() == 1
 
     def test_the_longest_wish_counts(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for seconds in (1.0, 5.0, 2.0):
-            poller.touch(Looked(), seconds)
+            poller.touch(seconds)
         turns.turn()
-        poller.touch(Looked(), 1.0)
+        poller.touch(1.0)
         turns.turn()
         turns.turn(4.0)
         assert poller.polling
         turns.turn(1.0)
         assert not poller.polling
-
-    def test_the_connection_with_the_last_traffic_looks_for_itself(self, turns: Turns) -> None:
-        poller = BusyPoller(turns)
-        first, second = Looked(), Looked()
-        for connection in (first, first, second):
-            poller.touch(connection, 2.0)
-            turns.turn()  # in the turn in which it changes, the loop looks for both of them
-            turns.turn()
-        assert (first.looks, second.looks) == (4, 1)
-
-    def test_where_several_have_traffic_the_loop_looks(self, turns: Turns) -> None:
-        poller = BusyPoller(turns)
-        both = [Looked(), Looked()]
-        for _ in range(5):
-            for connection in both:
-                poller.touch(connection, 2.0)
-            turns.turn()
-        assert [each.looks for each in both] == [0, 0]
-
-    def test_a_connection_that_is_gone_is_forgotten(self, turns: Turns) -> None:
-        poller = BusyPoller(turns)
-        connection = Looked()
-        poller.touch(connection, 1.0)
-        poller.forget(connection)
-        assert turns.turn() == 1
-        assert connection.looks == 0
-        gone = weakref.ref(connection)
-        del connection
-        assert gone() is None
-
-    def test_none_is_held_when_it_has_ended(self, turns: Turns) -> None:
-        poller = BusyPoller(turns)
-        connection = Looked()
-        poller.touch(connection, 1.0)
-        turns.turn()
-        turns.turn(1.0)
-        assert not poller.polling
-        gone = weakref.ref(connection)
-        del connection
-        assert gone() is None
-
-    def test_what_a_look_raises_ends_the_turn_and_not_the_polling(self, turns: Turns) -> None:
-        def interrupt() -> None:
-            raise KeyboardInterrupt
-
-        poller = BusyPoller(turns)
-        poller.touch(Looked(interrupt), 1.0)
-        with pytest.raises(KeyboardInterrupt):
-            turns.turn()
-        poller.touch(Looked(), 1.0)
-        assert turns.turn() == 1
-
-    def test_it_goes_on_behind_what_has_become_due(self, turns: Turns) -> None:
-        def find() -> None:
-            turns.due.append(find)
-
-        poller = BusyPoller(turns)
-        poller.touch(Looked(find), 1.0)
-        turns.turn()
-        assert turns.due == [find, poller._poll]
 
 
 def echo(**options: Any) -> Any:
@@ -256,7 +183,7 @@ async def test_it_is_off_by_default() -> None:
 def test_loops_that_stop_go_on_polling_and_loops_that_close_do_not(make_loop: Any) -> None:
     loop = make_loop()
     poller = poller_of(loop)
-    poller.touch(None, 60.0)
+    poller.touch(60.0)
     loop.run_until_complete(asyncio.sleep(0))
     before = now()
     loop.run_until_complete(asyncio.sleep(0.2))
