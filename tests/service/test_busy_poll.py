@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,9 +23,9 @@ BOTH_SIDES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("size", [11, 300_000])
+@pytest.mark.parametrize("size", [11, 300_000, 1 << 20])
 async def test_all_four_kinds(size: int) -> None:
-    body = b"x" * size
+    body = random.Random(size).randbytes(size)
     async with paired(**BOTH_SIDES) as pair:
         for _ in range(3):
             assert await pair.unary(body) == body
