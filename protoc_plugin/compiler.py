@@ -57,7 +57,7 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
     folders: list[Path] = []
     for path in (_find(path, roots) for path in protos):
         if path.is_dir():
-            found = sorted(path.glob("**/*.proto"))
+            found = find_protos(path)
             if not found:
                 raise GenerationError(f"{path}: no .proto file in this folder")
             files += found
@@ -83,6 +83,15 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
             raise GenerationError(f"{file}: {names[name]} has the same name, {name}")
         names[name] = file
     return Inputs(tuple(names[name] for name in sorted(names)), tuple(roots))
+
+
+def find_protos(folder: Path) -> list[Path]:
+    """The .proto files below a folder, but for those in hidden folders: environments, caches."""
+    found: list[Path] = []
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(path, name) for name in files if name.endswith(".proto")]
+    return sorted(found)
 
 
 def _find(proto: Path, roots: Sequence[Path]) -> Path:
@@ -122,7 +131,7 @@ def compile_protos(inputs: Inputs, settings: Settings) -> dict[str, str]:
             "--include_imports",
             "--include_source_info",
             f"--descriptor_set_out={descriptors}",
-            *map(_shown, inputs.files),
+            *(_shown_below(inputs.roots, file) for file in inputs.files),
         )
         sys.stderr.write(warnings)
         protos = descriptor_pb2.FileDescriptorSet.FromString(descriptors.read_bytes()).file
@@ -219,6 +228,12 @@ def _shown(path: Path) -> str:
     """A path as protoc's errors are to show it."""
     folder = Path.cwd()
     return str(path.relative_to(folder) if folder in (path, *path.parents) else path)
+
+
+def _shown_below(roots: Sequence[Path], file: Path) -> str:
+    """A file's path that starts with its root as that is shown: protoc compares their texts."""
+    root = next(root for root in roots if root in file.parents)
+    return str(Path(_shown(root), file.relative_to(root)))
 
 
 def _extra_roots() -> list[Path]:

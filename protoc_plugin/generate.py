@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from protoc_plugin.compiler import MARK, ProtocError, compile_protos, find_inputs
+from protoc_plugin.compiler import MARK, ProtocError, compile_protos, find_inputs, find_protos
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.settings import Settings, read_settings
 
@@ -144,28 +144,31 @@ def _diff(path: Path, before: str | None, after: str | None) -> list[str]:
 
 def _watch(settings: Settings) -> int:
     """Generates again after each change to a proto or a template, until interrupted."""
-    before: dict[Path, int] = {}
+    before: object = None
     with suppress(KeyboardInterrupt):
         while True:
-            try:
-                now = _times(settings)
-                if now != before:
-                    before = now
+            now = _state(settings)
+            if now != before:
+                before = now
+                try:
                     _generate(settings)
                     print(f"{time.strftime('%H:%M:%S')} written to {settings.out}", flush=True)
-            except (GenerationError, ProtocError, OSError) as error:
-                print(_text(error), file=sys.stderr, flush=True)
+                except (GenerationError, ProtocError, OSError) as error:
+                    print(_text(error), file=sys.stderr, flush=True)
             time.sleep(_WATCH_SECONDS)
     return 0
 
 
-def _times(settings: Settings) -> dict[Path, int]:
-    """When each proto and each template that counts was last changed."""
-    inputs = find_inputs(settings.protos, settings.include)
-    files = {proto for root in inputs.roots for proto in root.glob("**/*.proto")}
-    if settings.templates:
-        files.update(settings.templates.glob("*.j2"))
-    return {file: file.stat().st_mtime_ns for file in files.union(inputs.files)}
+def _state(settings: Settings) -> object:
+    """What is equal as long as no proto and no template that counts is changed."""
+    try:
+        inputs = find_inputs(settings.protos, settings.include)
+        files = {proto for root in inputs.roots for proto in find_protos(root)}
+        if settings.templates:
+            files.update(settings.templates.glob("*.j2"))
+        return {file: file.stat().st_mtime_ns for file in files.union(inputs.files)}
+    except (GenerationError, OSError) as error:
+        return str(error)
 
 
 def _out(settings: Settings) -> Path:

@@ -212,6 +212,15 @@ def test_a_docstring_is_the_text_whatever_it_is(text: str) -> None:
     ]
 
 
+def test_a_comment_may_be_in_any_encoding(tmp_path: Path) -> None:
+    """Protos are older than UTF-8 is everywhere, and protoc passes on what there is."""
+    text = 'syntax = "proto3"; message M {} service S { // caf\xe9\n rpc Get(M) returns (M); }'
+    (tmp_path / "a.proto").write_text(text, encoding="latin-1")
+    done = protoc(f"--protosocket_out={tmp_path}", "a.proto", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"""caf\ufffd"""' in (tmp_path / "a_protosocket.py").read_text(encoding="utf-8")
+
+
 def test_run_by_hand_it_says_what_it_is() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "protoc_plugin", "--version"],

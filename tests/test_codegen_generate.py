@@ -91,6 +91,21 @@ def test_a_link_is_a_proto_where_it_lies(project: Path, protos: list[str]) -> No
     assert "b_pb2.py" in tree(project / "gen")
 
 
+def test_a_root_may_lie_above_where_one_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then the protos, named from here, are still found below it."""
+    monkeypatch.chdir(project / "protos" / "acme" / "v1")
+    arguments = ["greeter.proto", "-I", "../..", "--out", "../../../gen"]
+    assert generate.main(arguments) == 0
+    assert "acme/v1/greeter_protosocket.py" in tree(project / "gen")
+
+
+def test_hidden_folders_are_not_looked_into(project: Path) -> None:
+    """Environments and other tools' folders lie there, with protos of others."""
+    write(project, {".venv/lib/x/types.proto": TYPES, "protos/.cache/types.proto": TYPES})
+    assert generate.main([".", "-I", "protos", "--out", "gen"]) == 0
+    assert not [name for name in tree(project / "gen") if "types" in name and "acme" not in name]
+
+
 def test_a_folder_and_a_link_to_it_are_the_same(project: Path) -> None:
     (project / "link").symlink_to(project / "protos")
     assert generate.main(["protos/acme/v1/types.proto", "-I", "link", "--out", "gen"]) == 0
@@ -423,6 +438,26 @@ def test_watching_writes_anew_when_a_proto_or_a_template_changes(project: Path) 
             assert process.wait() == 0
         finally:
             process.kill()
+
+
+def test_watching_what_is_not_there_says_so_once_and_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "protos").rename(project / "away")
+    turns = iter(range(4))
+
+    def sleep(seconds: float) -> None:
+        turn = next(turns, None)
+        if turn == 2:
+            (project / "away").rename(project / "protos")
+        if turn is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate.time, "sleep", sleep)
+    assert generate.main(["protos", "--out", "gen", "--watch"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"protosocket generate: {project}/protos: no such file or folder\n"
+    assert shown.out.count("written to gen") == 1
 
 
 def test_the_command_does_not_import_the_runtime() -> None:

@@ -217,7 +217,7 @@ def test_messages_that_cannot_be(text: str, name: str, tmp_path: Path) -> None:
     assert done.stderr == f"--protosocket_out: all.proto: {REFUSED_NAME.format(name)}\n"
 
 
-@pytest.mark.parametrize("file", ["it's", ".hidden", "a..b", "a.", "-x", "a/.b/c"])
+@pytest.mark.parametrize("file", ["it's", ".hidden", "a..b", "a.", "-x"])
 def test_files_that_cannot_be(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
