@@ -23,7 +23,13 @@ from protosocket_rpc.wire.fields import (
     optional_field,
     skip_field,
 )
-from protosocket_rpc.wire.metadata import KNOWN_PAIRS, KNOWN_WHOLES, decode_pair, keep_whole
+from protosocket_rpc.wire.metadata import (
+    KNOWN_PAIRS,
+    KNOWN_WHOLES,
+    LARGEST_WHOLE,
+    decode_pair,
+    keep_whole,
+)
 
 # Fields of one frame, with those of the messages in it. Reading more would keep others waiting.
 MOST_FIELDS: Final = 1 << 15
@@ -202,14 +208,14 @@ def _parse_call_fields(frame: Frame, data: bytes, pos: int, end: int) -> int:
         frame.timeout_us, pos = decode_varint(data, pos + 1, end)
         if pos < 0 or pos == end or data[pos] != 0x32:
             return pos
-    fields = data[pos:end]
+    known = end - pos <= LARGEST_WHOLE and frame.metadata is None
+    fields = data[pos:end] if known else b""
     pairs = KNOWN_WHOLES.get(fields)
-    if pairs is not None and frame.metadata is None:
+    if pairs is not None:
         frame.metadata = pairs
         frame.metadata_span = end - pos
         return end
     first = pos
-    known = True
     pairs = []
     while pos < end and data[pos] == 0x32:
         size = data[pos + 1]
@@ -225,10 +231,12 @@ def _parse_call_fields(frame: Frame, data: bytes, pos: int, end: int) -> int:
             known = False
             pair = decode_pair(content)
         pairs.append(pair)
-    if known and pos == end:
-        keep_whole(fields, pairs)
-    # In pieces, with something else between them, from other libraries alone.
-    frame.metadata = pairs if frame.metadata is None else frame.metadata + pairs
+    if frame.metadata is None:
+        frame.metadata = pairs
+        if known and pos == end:
+            keep_whole(fields, pairs)
+    else:  # in pieces, with something else between them, from other libraries alone
+        frame.metadata.extend(pairs)
     frame.metadata_span += pos - first
     return pos
 

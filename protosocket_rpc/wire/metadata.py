@@ -16,7 +16,7 @@ from protosocket_rpc.wire.fields import Fields, content_field, decode_text, opti
 # in use is soon there again.
 MOST_KEPT: Final = 512
 LARGEST_KEPT: Final = 128
-_LARGEST_WHOLE: Final = 512
+LARGEST_WHOLE: Final = 512
 
 _METADATA: Final = b"\x32"
 _TRAILERS: Final = b"\x3a"
@@ -57,7 +57,7 @@ def _encode_whole(metadata: tuple[Any, ...]) -> bytes:
             field = _encode_pair(pair)
         fields.append(field)
     whole = b"".join(fields)
-    if known and len(whole) <= _LARGEST_WHOLE:
+    if known and len(whole) <= LARGEST_WHOLE:
         if len(_encoded_wholes) >= MOST_KEPT:
             _encoded_wholes.clear()
         _encoded_wholes[metadata] = whole
@@ -100,11 +100,13 @@ def decode_pair(content: bytes) -> Any:
 
 
 def keep_whole(content: bytes, pairs: Pairs) -> None:
-    """Add to KNOWN_WHOLES: the fields of the metadata of a frame, of which all pairs were known."""
-    if len(content) <= _LARGEST_WHOLE:
-        if len(KNOWN_WHOLES) >= MOST_KEPT:
-            KNOWN_WHOLES.clear()
-        KNOWN_WHOLES[content] = pairs
+    """Add to KNOWN_WHOLES: the fields of the metadata of a frame, of which all pairs were known.
+
+    There are not more than LARGEST_WHOLE bytes of them.
+    """
+    if len(KNOWN_WHOLES) >= MOST_KEPT:
+        KNOWN_WHOLES.clear()
+    KNOWN_WHOLES[content] = pairs
 
 
 def _parse_pair(content: bytes) -> tuple[str, bytes]:

@@ -297,6 +297,17 @@ def test_as_many_fields_as_there_may_be(data: bytes, count: int | None) -> None:
         FrameCodec(10_000_000).decode(encode_varint(len(data)) + data, [])
 
 
+def test_metadata_in_many_pieces_costs_what_its_fields_do() -> None:
+    count = MOST_FIELDS // 2 - 1
+    data = b"\x32\x00\x50\x01" * count + body_field(bytes(4_000_000))
+    frames: list[Frame] = []
+    started = time.process_time()
+    FrameCodec(10_000_000).decode(encode_varint(len(data)) + data, frames)
+    assert frames[0].metadata == [("", b"")] * count
+    # As above; one that copies what is still to come for each takes half a minute.
+    assert time.process_time() - started < 5
+
+
 def test_a_large_body_may_look_like_fields() -> None:
     body = b"\x08\x01" * 500_000
     frames: list[Frame] = []
