@@ -71,5 +71,9 @@ class CodecPair(Generic[Inbound, Outbound]):
     def needed(self) -> int:
         return self._decoder.needed()
 
+    @property
+    def unfinished(self) -> bool:
+        return bool(getattr(self._decoder, "unfinished", False))
+
     def encode(self, message: Outbound) -> bytes:
         return self._encoder.encode(message)

@@ -494,6 +494,7 @@ class Connection(Generic[Inbound, Outbound]):
         if (
             not self._closing
             and getattr(self._codec, "unfinished", False)
+            and hasattr(self._codec, "room")
             and reads_directly(self._transport, self)
             and self.room() is not None
         ):

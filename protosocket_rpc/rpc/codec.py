@@ -45,5 +45,9 @@ class EnvelopeCodec(Generic[Inbound, Outbound]):
     def needed(self) -> int:
         return self._codec.needed()
 
+    @property
+    def unfinished(self) -> bool:
+        return bool(getattr(self._codec, "unfinished", False))
+
     def encode(self, message: Outbound) -> bytes:
         return self._codec.encode(message)

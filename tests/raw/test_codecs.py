@@ -299,6 +299,14 @@ def test_a_pair_of_a_decoder_and_an_encoder() -> None:
     assert codec.decode(b"a\nb", received) == 2
     assert received == [b"a"]
     assert codec.needed() == 0
+    assert not codec.unfinished
+
+
+def test_a_pair_keeps_what_its_decoder_keeps() -> None:
+    class Keeping(ByteLineCodec):
+        unfinished = True
+
+    assert CodecPair(Keeping(), LineCodec()).unfinished
 
 
 def test_msgpack_reads_what_the_codec_writes() -> None:

@@ -271,7 +271,8 @@ class TestTheEnd:
             await client.closed()
             await server.closed()
 
-    async def test_a_codec_that_keeps_what_is_unfinished(self) -> None:
+    @pytest.mark.parametrize("part", [b"half of", b"x" * 100_000], ids=["small", "large"])
+    async def test_a_codec_that_keeps_what_is_unfinished(self, part: bytes) -> None:
         """Whatever its attribute is, only the truth of that counts."""
 
         class Collecting(ByteLineCodec):
@@ -285,7 +286,10 @@ class TestTheEnd:
 
         async with listening(codec=Collecting) as (server, reactors):
             with await RawPeer.connect(server.target) as peer:
-                await peer.send(b"half of")
+                await wait_until(lambda: reactors and reactors[0].events)
+                reactors[0].connection.pause_reading()  # so that it comes in one piece
+                await peer.send(part)
+                reactors[0].connection.resume_reading()
                 peer.end()
                 assert await peer.read_all() == b""
             cause = await reactors[0].closed()

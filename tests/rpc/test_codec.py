@@ -50,6 +50,14 @@ def test_every_way_to_split_the_bytes() -> None:
         assert [envelope.message for envelope in envelopes] == notes
 
 
+def test_what_the_codec_keeps_is_unfinished() -> None:
+    class Keeping(NoteCodec):
+        unfinished = True
+
+    assert EnvelopeCodec(Keeping(), NOTES).unfinished
+    assert not codec().unfinished
+
+
 def test_what_precedes_broken_bytes_is_delivered() -> None:
     envelopes: list[Envelope[Note]] = []
     with pytest.raises(DecodeError):
