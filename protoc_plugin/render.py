@@ -9,6 +9,7 @@ other templates to include.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,12 @@ class Renderer:
                 if not template.name.startswith("_")
             }
         )
+        for template in self._templates:
+            if re.search("[{}]", re.sub("{(file|service)}", "", template)):
+                raise GenerationError(
+                    f"template {template}: {{file}} and {{service}} are all that a name may have"
+                    " in braces"
+                )
 
     def render(self, file: model.File) -> Iterator[tuple[str, str]]:
         """The name and the text of each output of one proto.
@@ -99,9 +106,11 @@ class Renderer:
             text = self._environment.get_template(template).render(self._variables, **variables)
         except jinja2.TemplateSyntaxError as error:
             raise GenerationError(f"{error.filename}:{error.lineno}: {error.message}") from error
+        except jinja2.TemplateNotFound as error:
+            raise GenerationError(f"{_position(error, template)}: no template {error}") from error
         except Exception as error:
             # Templates are programs of the user's: whatever they raise is theirs to mend.
-            raise GenerationError(f"{_position(error)}: {error}") from error
+            raise GenerationError(f"{_position(error, template)}: {error}") from error
         if output.endswith(".py"):
             check_python(output, text)
         return text
@@ -120,9 +129,9 @@ def check_python(name: str, text: str, author: str = "the template") -> None:
     raise GenerationError(f"{where}: {author} wrote invalid Python: {why}")
 
 
-def _position(error: BaseException) -> str:
+def _position(error: BaseException, template: str) -> str:
     """The template and line that raised: Jinja puts them into the traceback."""
-    position = "template"
+    position = f"template {template}"
     traceback = error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code.co_filename.endswith(_ENDING):

@@ -61,7 +61,7 @@ def test_a_method_takes_at_most_25_lines(stream: str, tmp_path: Path) -> None:
 
 
 def test_the_settings_shown_are_all_there_are(tmp_path: Path) -> None:
-    (block,) = blocks("toml")
+    (block,) = (each for each in blocks("toml") if "[tool.protosocket]" in each)
     (tmp_path / "pyproject.toml").write_text(block)
     settings = read_settings(tmp_path)
     assert all(getattr(settings, field.name) for field in dataclasses.fields(Settings))

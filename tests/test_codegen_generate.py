@@ -262,6 +262,18 @@ def test_check_prints_what_would_change(project: Path, capsys: pytest.CaptureFix
     assert "gen/acme/__init__.py is missing\n" in capsys.readouterr().out
 
 
+def test_a_diff_is_one_for_patch_where_a_file_does_not_end_with_a_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, {"templates/{file}.txt.j2": "one\ntwo"})
+    arguments = ["protos", "--out", "gen", "--templates", "templates"]
+    assert generate.main(arguments) == 0
+    write(project, {"gen/acme/v1/greeter.txt": "one\n2"})
+    assert generate.main([*arguments, "--check"]) == 1
+    end = "\n\\ No newline at end of file\n"
+    assert capsys.readouterr().out.endswith(f" one\n-2{end}+two{end}")
+
+
 def test_stale_files_go_when_told_to(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate.main(["protos", "--out", "gen"]) == 0
     write(project, {"gen/mine_pb2.py": "# written by hand\n", "gen/mine.py": "\n"})

@@ -78,7 +78,7 @@ def test_a_part_of_the_built_in_template_is_replaced(templates: Path, tmp_path: 
         ("{{ fle }}", ":1: 'fle' is undefined"),
         ("{% for %}", ":1: Expected an expression, got 'end of statement block'"),
         ("{{ 1 / 0 }}", ":1: division by zero"),
-        ('{% include "none.j2" %}', ":1: none.j2"),
+        ('{% include "none.j2" %}', ":1: no template none.j2"),
     ],
 )
 def test_a_wrong_template_is_one_line(
@@ -88,6 +88,24 @@ def test_a_wrong_template_is_one_line(
     shown = run(templates, tmp_path / "out")
     assert shown == f"--protosocket_out: {templates / '{file}.txt.j2'}{error}\n"
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_template_in_no_unicode_is_named(templates: Path, tmp_path: Path) -> None:
+    (templates / "{file}.txt.j2").write_bytes(b"caf\xe9")
+    shown = run(templates, tmp_path / "out")
+    assert shown.startswith("--protosocket_out: template {file}.txt.j2: 'utf-8' codec can't decode")
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["{files}.txt.j2", "{file}_{Service}.py.j2", "{file.py.j2"])
+def test_a_misspelt_name_of_a_template_is_one_line(
+    name: str, templates: Path, tmp_path: Path
+) -> None:
+    write(templates, name, "")
+    assert run(templates, tmp_path / "out") == (
+        f"--protosocket_out: template {name}: {{file}} and {{service}} are all that a name may"
+        " have in braces\n"
+    )
 
 
 @pytest.mark.parametrize(

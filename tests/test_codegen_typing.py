@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,11 @@ import pytest
 from codegen.regenerate import CASES, HERE, ROOT, options_of
 
 from protoc_plugin import generate
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # The first run of a checker reads its stubs of the standard library.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.toolchain]
@@ -33,7 +39,8 @@ def mypy(folder: Path) -> Mistakes:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--python-version=3.10"),
-            *("--output=json", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache'}", "."),
+            *("--output=json", f"--cache-dir={ROOT / '.mypy_cache'}", "."),
+            f"--config-file={'pyproject.toml' if (folder / 'pyproject.toml').exists() else ''}",
         ],
         capture_output=True,
         text=True,
@@ -51,6 +58,8 @@ def mypy(folder: Path) -> Mistakes:
 
 def pyright(folder: Path) -> Mistakes:
     """The file and line of each mistake in a folder."""
+    project = folder / "pyproject.toml"
+    settings = tomllib.loads(project.read_text())["tool"]["pyright"] if project.exists() else {}
     (folder / "pyrightconfig.json").write_text(
         json.dumps(
             {
@@ -59,6 +68,7 @@ def pyright(folder: Path) -> Mistakes:
                 "extraPaths": [str(ROOT)],
                 # The types of these are in the .pyi beside them.
                 "exclude": ["**/*_pb2.py"],
+                **settings,
             }
         )
     )
@@ -90,6 +100,32 @@ def test_programs_are_checked(checker: Callable[[Path], Mistakes], tmp_path: Pat
     expected = {("bad.py", number) for number, line in enumerate(lines, 1) if "# mistake" in line}
     assert len(expected) > 15
     assert checker(tmp_path) == expected
+
+
+@both
+def test_messages_of_an_installed_package_are_typed(
+    checker: Callable[[Path], Mistakes], tmp_path: Path
+) -> None:
+    """With the settings that the document shows."""
+    document = (ROOT / "docs" / "generated-code.md").read_text()
+    (block,) = re.findall(r"```toml\n(\[\[tool.mypy.*?)```", document, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text(block)
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto3"; import "google/rpc/status.proto"; import "google/type/date.proto";'
+        " message M { google.type.Date date = 1; }"
+        " service S { rpc Get(google.rpc.Status) returns (google.type.Date);"
+        " rpc Put(M) returns (M); }"
+    )
+    assert generate.main([str(tmp_path / "a.proto"), "--out", str(tmp_path / "gen")]) == 0
+    (tmp_path / "user.py").write_text(
+        "from google.rpc.status_pb2 import Status\n"
+        "from gen.a_protosocket import SStub\n"
+        "async def use(stub: SStub) -> int:\n"
+        "    reply = await stub.Get(Status(code=1))\n"
+        "    await stub.Put(reply)\n"
+        "    return reply.year\n"
+    )
+    assert checker(tmp_path) == {("user.py", 5)}
 
 
 @both
