@@ -133,9 +133,10 @@ class _Received(Metadata):
     def __getattr__(self, name: str) -> Any:
         if name != "_values":
             raise AttributeError(f"Metadata has no attribute {name!r}")
-        self._values = {}
+        text = Metadata()
         for key, value in self._pairs:
-            self.add(key, value if key.endswith("-bin") else value.decode("utf-8", "replace"))
+            text.add(key, value if key.endswith("-bin") else value.decode("utf-8", "replace"))
+        self._values = text._values  # last: several threads may look at the same time
         return self._values
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -137,6 +138,25 @@ def test_who_changes_what_has_arrived_changes_nothing_else() -> None:
     assert list(first) == [("a", "1"), ("a", "2"), ("c", "\ufffd"), ("d", "3")]
     assert metadata_from_wire(PAIRS) == SEEN
     assert metadata_from_wire(None) == metadata_from_wire([]) == ps.Metadata()
+
+
+def test_two_threads_that_look_at_the_same_time_see_all_of_it() -> None:
+    seen: list[int] = []
+
+    class Pairs(list[tuple[str, bytes]]):
+        def __iter__(self) -> Iterator[tuple[str, bytes]]:
+            pairs = super().__iter__()
+            yield next(pairs)
+            if not seen:  # the first is in the middle when the other looks
+                seen.append(0)
+                other = threading.Thread(target=lambda: seen.append(len(received)))
+                other.start()
+                other.join()
+            yield from pairs
+
+    received = metadata_from_wire(Pairs(PAIRS))
+    assert list(received) == list(SEEN)
+    assert seen == [0, len(SEEN)]
 
 
 def test_metadata_is_not_hashable() -> None:
