@@ -182,7 +182,8 @@ class FileBuilder:
             comment = location.leading_comments or location.trailing_comments
         if isinstance(comment, bytes):  # what is not UTF-8 is given so
             comment = comment.decode("utf-8", "replace")
-        lines = comment.replace("\r\n", "\n").split("\n")
+        # A second star opens some comments, /** so */, and is no part of what they say.
+        lines = comment.removeprefix("*").replace("\r\n", "\n").split("\n")
         doc = textwrap.dedent("\n".join(line.rstrip() for line in lines)).strip()
         if deprecated and "deprecated" not in doc.lower():
             doc = f"{doc}\n\nDeprecated.".lstrip()

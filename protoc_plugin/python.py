@@ -23,6 +23,8 @@ from protoc_plugin.options import Options
 # Names that the template uses; a method of the same name would hide them inside its class.
 _TEMPLATE_NAMES = frozenset({"_abc", "_importlib", "_protosocket", "_typing", "_Unpack", "bytes"})
 
+_CLASS_ENDINGS = ("Stub", "Servicer")
+
 
 class PythonNames:
     """The names in one file's output."""
@@ -40,7 +42,8 @@ class PythonNames:
             for type_name in (method.input_type, method.output_type)
         }
         methods = {method.name for service in proto.service for method in service.method}
-        taken = _TEMPLATE_NAMES | methods
+        classes = {service.name + end for service in proto.service for end in _CLASS_ENDINGS}
+        taken = _TEMPLATE_NAMES | methods | classes
         self._aliases: dict[str, str] = {}
         self._imports: dict[str, Import] = {}
         if options.codec != "bytes":

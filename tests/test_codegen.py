@@ -154,6 +154,17 @@ def test_betterproto2_messages_need_a_package(tmp_path: Path) -> None:
     )
 
 
+def test_a_module_has_another_alias_than_what_the_output_defines(tmp_path: Path) -> None:
+    (tmp_path / "a.proto").write_text(
+        'syntax = "proto3"; package fooStub; message M {} service _foo { rpc Get(M) returns (M); }'
+    )
+    out = f"--protosocket_out=codec=betterproto2:{tmp_path}"
+    assert protoc(out, "a.proto", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "a_protosocket.py").read_text()
+    assert "class _fooStub:" in text
+    assert "from . import fooStub as _fooStub_\n" in text
+
+
 @pytest.mark.parametrize("timeout", ["0", "-1", "inf", "nan"])
 def test_a_bad_timeout_is_refused_with_its_line(timeout: str, tmp_path: Path) -> None:
     (tmp_path / "a.proto").write_text(

@@ -67,6 +67,12 @@ _BLOCK_CONTROL = _protosocket.UnaryUnaryMethod(
     _protosocket.protobuf(_comments_pb2.M),
 )
 
+_BLOCK_TWO_STARS = _protosocket.UnaryUnaryMethod(
+    "/comments.Block/TwoStars",
+    _protosocket.protobuf(_comments_pb2.M),
+    _protosocket.protobuf(_comments_pb2.M),
+)
+
 _BLOCK_ONLY_QUOTES = _protosocket.UnaryUnaryMethod(
     "/comments.Block/OnlyQuotes",
     _protosocket.protobuf(_comments_pb2.M),
@@ -84,6 +90,7 @@ BLOCK = _protosocket.ServiceDescriptor(
         _BLOCK_BLANK,
         _BLOCK_WINDOWS,
         _BLOCK_CONTROL,
+        _BLOCK_TWO_STARS,
         _BLOCK_ONLY_QUOTES,
     ),
 )
@@ -104,6 +111,7 @@ class BlockStub:
         self._blank = channel.method(_BLOCK_BLANK)
         self._windows = channel.method(_BLOCK_WINDOWS)
         self._control = channel.method(_BLOCK_CONTROL)
+        self._two_stars = channel.method(_BLOCK_TWO_STARS)
         self._only_quotes = channel.method(_BLOCK_ONLY_QUOTES)
 
     def Quote(
@@ -170,6 +178,16 @@ class BlockStub:
     ) -> _protosocket.UnaryUnaryCall[_comments_pb2.M, _comments_pb2.M]:
         """Control characters: tab	here, bell \x07, form feed \x0c."""
         return self._control(request, **options)
+
+    def TwoStars(
+        self,
+        request: _comments_pb2.M,
+        **options: _Unpack[_protosocket.CallOptions],
+    ) -> _protosocket.UnaryUnaryCall[_comments_pb2.M, _comments_pb2.M]:
+        """A block that opens with two stars:
+         - of which one says nothing.
+        """
+        return self._two_stars(request, **options)
 
     def OnlyQuotes(
         self,
@@ -251,6 +269,16 @@ class BlockServicer:
         context: _protosocket.ServicerContext[_comments_pb2.M, _comments_pb2.M],
     ) -> _comments_pb2.M:
         """Control characters: tab	here, bell \x07, form feed \x0c."""
+        return await _protosocket.unimplemented(context)
+
+    async def TwoStars(
+        self,
+        request: _comments_pb2.M,
+        context: _protosocket.ServicerContext[_comments_pb2.M, _comments_pb2.M],
+    ) -> _comments_pb2.M:
+        """A block that opens with two stars:
+         - of which one says nothing.
+        """
         return await _protosocket.unimplemented(context)
 
     async def OnlyQuotes(
