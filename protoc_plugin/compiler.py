@@ -57,7 +57,7 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
     folders: list[Path] = []
     for path in (_find(path, roots) for path in protos):
         if path.is_dir():
-            found = find_protos(path)
+            found = find_files(path, ".proto")
             if not found:
                 raise GenerationError(f"{path}: no .proto file in this folder")
             files += found
@@ -85,12 +85,19 @@ def find_inputs(protos: Sequence[Path], include: Sequence[Path]) -> Inputs:
     return Inputs(tuple(names[name] for name in sorted(names)), tuple(roots))
 
 
-def find_protos(folder: Path) -> list[Path]:
-    """The .proto files below a folder, but for those in hidden folders: environments, caches."""
+def find_files(folder: Path, *endings: str) -> list[Path]:
+    """The files below a folder whose names end so: those of the project's own.
+
+    What is in hidden folders and in virtual environments belongs to others.
+    """
     found: list[Path] = []
     for path, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(path, name) for name in files if name.endswith(".proto")]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not Path(path, name, "pyvenv.cfg").exists()
+        ]
+        found += [Path(path, name) for name in files if name.endswith(endings)]
     return sorted(found)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from protoc_plugin.compiler import MARK, ProtocError, compile_protos, find_inputs, find_protos
+from protoc_plugin.compiler import MARK, ProtocError, compile_protos, find_files, find_inputs
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.settings import Settings, read_settings
 
@@ -165,7 +165,7 @@ def _state(settings: Settings) -> object:
     """What is equal as long as no proto and no template that counts is changed."""
     try:
         inputs = find_inputs(settings.protos, settings.include)
-        files = {proto for root in inputs.roots for proto in find_protos(root)}
+        files = {proto for root in inputs.roots for proto in find_files(root, ".proto")}
         if settings.templates:
             files.update(settings.templates.glob("*.j2"))
         return {file: file.stat().st_mtime_ns for file in files.union(inputs.files)}
@@ -203,15 +203,13 @@ def _stale(settings: Settings, output: dict[str, str]) -> list[Path]:
         return []
     return [
         path
-        for path in sorted(out.glob("**/*"))
-        if path.suffix in (".py", ".pyi")
-        and path.relative_to(out).as_posix() not in output
-        and (_read(path) or "").startswith(_MARKS)
+        for path in find_files(out, ".py", ".pyi")
+        if path.relative_to(out).as_posix() not in output and (_read(path) or "").startswith(_MARKS)
     ]
 
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="backslashreplace")  # whatever it is
     except FileNotFoundError:
         return None

@@ -99,11 +99,29 @@ def test_a_root_may_lie_above_where_one_is(project: Path, monkeypatch: pytest.Mo
     assert "acme/v1/greeter_protosocket.py" in tree(project / "gen")
 
 
-def test_hidden_folders_are_not_looked_into(project: Path) -> None:
-    """Environments and other tools' folders lie there, with protos of others."""
-    write(project, {".venv/lib/x/types.proto": TYPES, "protos/.cache/types.proto": TYPES})
-    assert generate.main([".", "-I", "protos", "--out", "gen"]) == 0
-    assert not [name for name in tree(project / "gen") if "types" in name and "acme" not in name]
+def test_hidden_folders_and_environments_are_not_looked_into(project: Path) -> None:
+    """There lie the protos of others, and what was generated from them."""
+    write(project, {".venv/lib/x.proto": TYPES, "protos/.cache/x.proto": TYPES})
+    write(project, {"env/pyvenv.cfg": "", "env/lib/x.proto": TYPES})
+    assert generate.main(["protos/acme/v1/types.proto", "--out", "env/lib/other"]) == 0
+    theirs = tree(project / "env")
+    assert generate.main([".", "-I", "protos", "--out", ".", "--clean"]) == 0
+    assert tree(project / "env") == theirs
+    assert not [name for name in tree(project) if name.endswith("x_pb2.py")]
+
+
+def test_what_lies_in_the_output_may_be_in_any_encoding(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.main(["protos", "--out", "gen"]) == 0
+    (project / "gen" / "mine.py").write_bytes(b"# coding: latin-1\n# caf\xe9\n")
+    stale = project / "gen" / "acme" / "v1" / "types_pb2.pyi"
+    stale.write_bytes(b"caf\xe9\n")
+    assert generate.main(["protos", "--out", "gen", "--clean", "--check"]) == 1
+    assert "-caf\\xe9\n" in capsys.readouterr().out
+    assert generate.main(["protos", "--out", "gen", "--clean"]) == 0
+    assert "class Name" in stale.read_text()
+    assert (project / "gen" / "mine.py").exists()
 
 
 def test_a_folder_and_a_link_to_it_are_the_same(project: Path) -> None:
