@@ -93,9 +93,15 @@ class _SpareTaskRunner(EagerRunner):
             self._spare = None
             spare.adopter.adopt(task, coro, context, waits_for)
             return task
-        # Not if the coroutine cancelled the task, or still holds it. Others that do: the spare,
-        # and the loop, which is to step or to wake it.
-        if spare.parking.done() or spare.task._must_cancel or _references(task) > _OWN + 2:
+        # Not if the coroutine cancelled the task, named it, is to be told of its end, or still
+        # holds it. Others that do: the spare, and the loop, which is to step or to wake it.
+        if (
+            spare.parking.done()
+            or spare.task._must_cancel
+            or spare.task._callbacks
+            or spare.task.get_name() is not spare.name
+            or _references(task) > _OWN + 2
+        ):
             self.close()
         return None
 
@@ -112,7 +118,7 @@ class _Spare:
         step: runs a coroutine until it first waits. Returns what it waits for, or `ENDED`.
     """
 
-    __slots__ = ("adopter", "parking", "step", "task")
+    __slots__ = ("adopter", "name", "parking", "step", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         runs: Any = run_each()
@@ -125,6 +131,7 @@ class _Spare:
         asyncio_tasks._unregister_task(task)
         task._log_destroy_pending = False
         self.task: Any = task
+        self.name: str = task.get_name()
 
 
 def eager_runner(loop: asyncio.AbstractEventLoop) -> EagerRunner:

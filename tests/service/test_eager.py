@@ -141,6 +141,26 @@ async def test_a_task_that_is_kept_is_not_used_again() -> None:
     await wait_until(lambda: all(task.done() for task in kept))
 
 
+async def test_what_a_coroutine_told_its_task_is_for_no_other() -> None:
+    runner = Runner()
+    ended: list[str] = []
+    names: list[str] = []
+
+    async def work(name: str) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        names.append(task.get_name())
+        task.set_name(name)
+        task.add_done_callback(lambda task: ended.append(task.get_name()))
+
+    for name in ("first", "second"):
+        assert await runner.start(work(name)) is None
+    await wait_until(lambda: len(ended) == 2)
+    assert ended == ["first", "second"]
+    assert "first" not in names
+    runner.runner.close()
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python has no need for a spare task")
 async def test_a_spare_task_is_used_again_and_again() -> None:
     """Else starting eagerly costs more than it saves."""
