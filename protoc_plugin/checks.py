@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
@@ -31,6 +31,27 @@ def check_file(proto: FileDescriptorProto) -> None:
             f"{proto.name}: protobuf's Python needs the name of {package}{name} for itself;"
             " rename it"
         )
+
+
+def check_folders(protos: Sequence[FileDescriptorProto]) -> None:
+    """Checks that no folder is named as a module beside it, which Python would not find then.
+
+    Raises:
+        GenerationError: a file or a folder has to be renamed.
+    """
+    modules: dict[str, str] = {}
+    for proto in protos:
+        modules[module_of(proto.name) + "_pb2"] = proto.name
+        if proto.service:
+            modules[module_of(proto.name) + "_protosocket"] = proto.name
+    for proto in protos:
+        folder = module_of(proto.name)
+        while folder := folder.rpartition(".")[0]:
+            if folder in modules:
+                raise GenerationError(
+                    f"{proto.name}: its folder {folder.replace('.', '/')}/ would hide the module of"
+                    f" {modules[folder]}; rename one of them"
+                )
 
 
 def _bad_names(proto: FileDescriptorProto) -> Iterator[str]:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 import protoc_plugin
 from protoc_plugin.builder import CustomOptions, FileBuilder, Index, Names
-from protoc_plugin.checks import check_file
+from protoc_plugin.checks import check_file, check_folders
 from protoc_plugin.errors import GenerationError
 from protoc_plugin.model import File
 from protoc_plugin.options import Options, parse_options
@@ -38,9 +38,10 @@ def generate(
     """
     wanted = set(wanted)
     if options.lang == "python" and options.codec == "protobuf":
-        for proto in protos:
-            if proto.name in wanted:
-                check_file(proto)
+        own = [proto for proto in protos if proto.name in wanted]
+        for proto in own:
+            check_file(proto)
+        check_folders(own)
     found = [proto for proto in protos if proto.name in wanted and proto.service]
     if not found:
         return {}

@@ -75,6 +75,10 @@ def test_every_option_is_told_of() -> None:
 NOTHING = "message M {}"
 SERVICE = "message M {} service S { rpc Get(M) returns (M); }"
 REFUSED = {
+    "a folder named as a module beside it": (
+        {"a.proto": NOTHING, "a_pb2/b.proto": "package b;"},
+        "",
+    ),
     "a file whose name starts with `-`": ({"it's.proto": NOTHING}, ""),
     "two files that would be one": (
         {"a-b.proto": SERVICE, "a_b.proto": SERVICE},

@@ -108,12 +108,16 @@ def service(name: str, methods: Iterable[str], message: str = "odd.Msg") -> str:
     return f"service {name} {{\n{rpcs}}}\n"
 
 
-def serve(folder: Path, files: dict[str, str]) -> int:
-    """Generates, imports, serves and calls; returns how many methods there are."""
-    for name, text in files.items():
-        path = folder / "protos" / name
+def write(folder: Path, texts: dict[str, str]) -> None:
+    for name, text in texts.items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+def serve(folder: Path, files: dict[str, str]) -> int:
+    """Generates, imports, serves and calls; returns how many methods there are."""
+    write(folder / "protos", files)
     assert generate.main([str(folder / "protos"), "--out", str(folder / "gen")]) == 0
     _, methods = serve_everything(folder)
     return methods
@@ -229,3 +233,20 @@ def test_files_that_cannot_be(
         f"protosocket generate: {file}.proto: protoc's Python for a file of this name cannot be"
         " imported; rename it\n"
     )
+
+
+@pytest.mark.parametrize("folder", ["a/x_pb2", "a/x_pb2/c/d", "a/x_protosocket"])
+def test_folders_that_cannot_be(folder: str, tmp_path: Path) -> None:
+    texts = {"a/x.proto": proto("service S {}"), f"{folder}/b.proto": proto("")}
+    write(tmp_path, texts)
+    done = protoc(f"--protosocket_out={tmp_path}", *texts, cwd=tmp_path)
+    assert done.stderr == (
+        f"--protosocket_out: {folder}/b.proto: its folder {'/'.join(folder.split('/')[:2])}/ would"
+        " hide the module of a/x.proto; rename one of them\n"
+    )
+
+
+def test_a_folder_may_be_named_as_a_module_that_there_is_not(tmp_path: Path) -> None:
+    texts = {"x.proto": proto("message M {}"), "x_protosocket/b.proto": proto("")}
+    write(tmp_path, texts)
+    assert protoc(f"--protosocket_out={tmp_path}", *texts, cwd=tmp_path).stderr == ""
