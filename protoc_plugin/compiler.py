@@ -160,6 +160,8 @@ def compile_descriptors(descriptors: Path, own: list[str], settings: Settings) -
         messages.mkdir()
         protoc_messages = _google if options.codec == "protobuf" else _betterproto2
         for name, text in protoc_messages(descriptors, messages, own, options).items():
+            if name in output:
+                raise GenerationError(f"a template writes {name}, as messages do; rename it")
             output[name] = f"{MARK} DO NOT EDIT.\n{text}"
     return output
 

@@ -68,7 +68,11 @@ def generate(
                 )
             output[name] = text
             sources[name] = proto.name
-    return output | dict(renderer.render_all(files))
+    for name, text in renderer.render_all(files):
+        if name in output:
+            raise GenerationError(f"a template writes {name}, as {sources[name]} does; rename it")
+        output[name] = text
+    return output
 
 
 def _language(lang: str) -> Callable[[FileDescriptorProto, Index, Options], Names]:

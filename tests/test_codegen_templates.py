@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from codegen.regenerate import HERE, ROOT, protoc
 
-from protoc_plugin import model
+from protoc_plugin import generate, model
 
 HELLOWORLD = HERE / "helloworld"
 
@@ -105,6 +105,25 @@ def test_a_misspelt_name_of_a_template_is_one_line(
     assert run(templates, tmp_path / "out") == (
         f"--protosocket_out: template {name}: {{file}} and {{service}} are all that a name may"
         " have in braces\n"
+    )
+
+
+def test_two_templates_that_write_one_file_are_one_line(templates: Path, tmp_path: Path) -> None:
+    write(templates, "{service}.md.j2", "")
+    write(templates, "greeter.md.j2", "")
+    assert run(templates, tmp_path / "out") == (
+        "--protosocket_out: a template writes greeter.md, as helloworld.proto does; rename it\n"
+    )
+
+
+def test_a_template_may_not_write_what_messages_do(
+    templates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(templates, "{file}_pb2.py.j2", "")
+    arguments = [str(HELLOWORLD), "--out", str(tmp_path / "gen"), "--templates", str(templates)]
+    assert generate.main(arguments) == 1
+    assert capsys.readouterr().err == (
+        "protosocket generate: a template writes helloworld_pb2.py, as messages do; rename it\n"
     )
 
 
