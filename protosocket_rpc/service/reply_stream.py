@@ -48,7 +48,10 @@ class ReplyStream(Call):
             self._outcome = CANCELLED
             self._details = LOCALLY_CANCELLED
             return True
-        return super().cancel()
+        cancelled = super().cancel()
+        if cancelled and receive is not None:
+            receive.drop()
+        return cancelled
 
     def done(self) -> bool:
         """True if the RPC has ended, and all that has arrived was read."""

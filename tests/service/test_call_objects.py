@@ -308,6 +308,24 @@ async def test_messages_that_came_before_the_end_are_read_first(kind: str) -> No
             await call.read()
 
 
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_what_is_cancelled_is_done_whatever_lies_there_unread(kind: str) -> None:
+    async def replies(request: Any, context: Any) -> AsyncIterator[bytes]:
+        yield b"a"
+        yield b"b"
+        await asyncio.Event().wait()
+
+    async with paired(Replies=replies, Both=replies) as pair:
+        call = pair.start(kind)
+        assert await call.read() == b"a"
+        await pair.unary(b"behind the second reply")
+        assert call.cancel()
+        assert call.done()
+        assert not call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call.read()
+
+
 # -- letting go ----------------------------------------------------------------------------
 
 
