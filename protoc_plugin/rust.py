@@ -50,12 +50,15 @@ class RustNames:
         self._package = [_snake(part) for part in proto.package.split(".") if part]
         self._name = proto.name.removesuffix(".proto")
         self._methods: dict[tuple[str, str], str] = {}
+        self._streams: dict[tuple[str, str], str] = {}
         for service in proto.service:
-            taken: set[str] = set()
+            taken = {"new"}  # which makes a client
             for method in service.method:
                 name = _free(_snake(method.name), taken)
-                taken.add(name)
+                stream = _free(f"{_camel(name.removeprefix('r#'))}Stream", taken)
+                taken |= {name, stream}
                 self._methods[service.name, method.name] = name
+                self._streams[service.name, method.name] = stream
 
     @property
     def stem(self) -> str:
@@ -79,7 +82,7 @@ class RustNames:
         return self._methods[service, method].removeprefix("r#").upper()
 
     def method_attribute(self, service: str, method: str) -> str:
-        return _camel(self._methods[service, method].removeprefix("r#")) + "Stream"
+        return self._streams[service, method]
 
     def message(self, full_name: str) -> Message:
         proto, name = self._index.find(full_name)

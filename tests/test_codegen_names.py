@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -250,3 +251,18 @@ def test_a_folder_may_be_named_as_a_module_that_there_is_not(tmp_path: Path) -> 
     texts = {"x.proto": proto("message M {}"), "x_protosocket/b.proto": proto("")}
     write(tmp_path, texts)
     assert protoc(f"--protosocket_out={tmp_path}", *texts, cwd=tmp_path).stderr == ""
+
+
+def test_methods_in_rust(tmp_path: Path) -> None:
+    """A client has a ``new`` already; names that differ in their case only would be the same."""
+    names = ["New", "Fn", "fn", "GetAll", "get_all"]
+    rpcs = "".join(f"rpc {name}(Msg) returns (stream Msg);" for name in names)
+    write(tmp_path, {"a.proto": proto(f"message Msg {{}} service S {{ {rpcs} }}")})
+    done = protoc(f"--protosocket_out=lang=rust:{tmp_path}", "a.proto", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "a_protosocket.rs").read_text()
+    trait = text[text.index("pub trait") : text.index("pub struct")]
+    assert re.findall(r"type (\w+):", trait) == [
+        *("NewStream", "FnStream", "FnStream_", "GetAllStream", "GetAllStream_")
+    ]
+    assert re.findall(r"fn ([\w#]+)\(", trait) == ["new_", "r#fn", "r#fn_", "get_all", "get_all_"]
