@@ -134,7 +134,9 @@ class ClientSession(ServiceSession):
         self.draining = True
         self.on_draining(go_away)
         for rpc in list(self.rpcs.values()):
-            if rpc.id > go_away.last_id and isinstance(rpc, ClientRpc):
+            if isinstance(rpc, ClientRpc) and (
+                rpc.id > go_away.last_id or (rpc.send is not None and rpc.send.untouched)
+            ):
                 rpc.on_refused(f"the server is going away: {go_away.reason}")
         if not self.rpcs:
             self.on_drained()

@@ -157,6 +157,9 @@ class ServiceConnection(ServerSession):
             )
             rpc.start()
 
+    def takes_late(self, id: int) -> bool:
+        return super().takes_late(id) and not self._running.draining
+
     def _admit(self, id: int) -> bool:
         """Count an RPC; False if it is one too many, and was answered."""
         running = self._running

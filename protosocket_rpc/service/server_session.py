@@ -51,7 +51,7 @@ class ServerSession(ServiceSession):
         last_id: the greatest id of an RPC that was accepted, or was cancelled before.
         early_cancels: which RPCs were cancelled and are still to be opened; None while ids count
             up, and each is opened before it is cancelled.
-        draining: no further RPC is accepted.
+        draining: no further RPC is accepted, but for those that `takes_late`.
         tells_ends: `on_rpc_ended` is to be called.
         batch: what arrived along with the message being handled; empty between.
         arrived_at: when that was, if anything has asked for the time since; else 0.0.
@@ -95,7 +95,7 @@ class ServerSession(ServiceSession):
             if not message.method:
                 # An RPC that has ended, or never was: nobody is to hang on it.
                 self.tell(encode_frame(id, CANCEL, b""))
-            elif self.draining:
+            elif self.draining and not self.takes_late(id):
                 # A client that has heard of it has tried elsewhere already, and ignores this.
                 self.answer_error(id, UNAVAILABLE, "the server is going away")
             else:
@@ -114,6 +114,13 @@ class ServerSession(ServiceSession):
             self.on_oversized(message)
         elif message.code == CANCEL:
             self._on_early_cancel(id)
+
+    def takes_late(self, id: int) -> bool:
+        """Whether an RPC that is opened once this side goes away is accepted all the same.
+
+        It is if it was counted as taken: a smaller one may have been opened before it.
+        """
+        return id <= self.last_id
 
     def _on_early_cancel(self, id: int) -> None:
         if self.early_cancels is None:

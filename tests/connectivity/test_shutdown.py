@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from connectivity.peers import Peer
 from connectivity.service import SERVICE, Servicer, Stub, serving
+from service import raw_peer
 from service.pair import failure
+from service.sansio import END, F
 from support import ROOT, RawPeer, ServerProcess, free_port, server_process, wait_until
 
 import protosocket_rpc as ps
@@ -168,6 +170,27 @@ async def test_a_client_that_does_not_close_does_not_hold_a_server() -> None:
         writer.close()
         with pytest.raises(EOFError):
             await peer.next()
+
+
+async def test_an_rpc_that_comes_late_does_not_hold_a_server() -> None:
+    held = Held()
+    async with serving(Unary=held) as server:
+        host, _, port = server.target.partition(":")
+        peer = raw_peer.RawPeer(*await asyncio.open_connection(host, int(port)))
+        peer.settings()
+        peer.sends(F(2, method="/test.Service/Unary", body=b"x"))
+        await held.started.wait()
+        stopping = asyncio.ensure_future(server.server.stop(3600.0))
+        while peer.farewell is None:
+            assert await peer.read()
+        peer.sends(F(1, method="/test.Service/Unary", body=b"x"))
+        assert await peer.hears() == F(1, status=(14, "the server is going away"))
+        assert await peer.hears() == F(1, END)
+        held.release.set()
+        assert (await peer.hears()).id == 2
+        await asyncio.wait_for(stopping, 10.0)
+        peer.writer.close()
+        await peer.writer.wait_closed()
 
 
 async def test_those_who_have_connected_are_told_to_go_elsewhere() -> None:

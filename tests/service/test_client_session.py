@@ -324,6 +324,19 @@ def test_going_away_refuses_what_was_not_taken_and_lets_the_rest_end() -> None:
     assert taken.happened() == [("reply", b"reply")]
 
 
+def test_going_away_refuses_what_has_not_left_even_if_later_ones_were_taken() -> None:
+    client = Client(LIMITS, peer_settings())
+    client.stalls()
+    waiting = client.opens("UU", bytes(4 * FRAGMENT))
+    client.opens("UU")
+    client.sent()
+    client.receives(F(0, END, go_away=(2, "restarting")))
+    assert waiting.happened() == [("finished", 14, "the server is going away: restarting")]
+    client.resumes()
+    client.turns()
+    assert client.sent() == []
+
+
 def test_drained_when_the_last_call_is_answered() -> None:
     client = Client(LIMITS)
     client.opens("UU")

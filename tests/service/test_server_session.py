@@ -494,15 +494,17 @@ def test_going_away_says_which_rpcs_were_taken() -> None:
 
 
 @pytest.mark.parametrize("peer", [None, peer_settings()], ids=["no settings", "settings"])
-@pytest.mark.parametrize("id", [2, 6], ids=["counted as taken", "not counted"])
-def test_what_comes_after_is_refused(peer: Settings | None, id: int) -> None:
+def test_what_comes_after_is_refused_unless_it_was_counted_as_taken(peer: Settings | None) -> None:
     server = Server(LIMITS, peer)
     server.accepts("SU", id=5)
     server.session.go_away("")
     server.sent()
-    server.receives(F(id, method="/test/UU", body=b"x"))
-    assert server.sent() == [F(id, status=(14, "the server is going away")), F(id, END)]
-    assert len(server.session.accepted) == 1
+    server.receives(F(6, method="/test/UU", body=b"x"))
+    assert server.sent() == [F(6, status=(14, "the server is going away")), F(6, END)]
+    server.receives(F(2, method="/test/UU", body=b"x"))
+    assert [rpc.id for rpc in server.session.accepted] == [5, 2]
+    server.session.accepted[1].reply(b"y", None)
+    assert server.sent() == [F(2, body=b"y")]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -226,13 +226,15 @@ def test_the_server(kind: str, state: str, event: str, action: str, then: str) -
     event = without_kind(event)
     opening: dict[str, Any] = {"credit": 500} if kind[1] == "S" else {}
     rpc: Any = None
+    id = 1
     if event in OPENINGS and state == "*none*":
         if "not to be served" in event:
+            id = 10
             server.accepts("UU", id=9)
             server.session.go_away("restarting")
             server.sent()
-        server.receives(F(1, method=f"/test/{kind}", **OPENINGS[event], **opening))
-        accepted = [each for each in server.session.accepted if each.id == 1]
+        server.receives(F(id, method=f"/test/{kind}", **OPENINGS[event], **opening))
+        accepted = [each for each in server.session.accepted if each.id == id]
         rpc = accepted[0] if accepted else None
     elif state == "cancelled":
         server.receives(F(1, CANCEL), F(1, method=f"/test/{kind}", **opening))
@@ -261,7 +263,7 @@ def test_the_server(kind: str, state: str, event: str, action: str, then: str) -
     actions = action.split(", ")
     sends = [each for each in actions if each.startswith("send ")]
     sends = ["send NORMAL with `body`" if "waits" in each else each for each in sends]
-    check_sent(kind, 1, sends, server.sent())
+    check_sent(kind, id, sends, server.sent())
     happened = [] if rpc is None else rpc.happened()
     invited = [each for each in happened if each in ("readable", "sendable")]
     told = [each for each in happened if each not in ("readable", "sendable")]
@@ -280,7 +282,7 @@ def test_the_server(kind: str, state: str, event: str, action: str, then: str) -
         assert told == []
     if rpc is not None:
         assert rpc.ended == (then == "ended")
-    assert (1 in server.session.rpcs) == (then not in ("ended", "*none*", "cancelled"))
+    assert (id in server.session.rpcs) == (then not in ("ended", "*none*", "cancelled"))
     if then == "cancelled":
         server.receives(F(1, method=f"/test/{kind}", **opening))
         assert server.sent() == [F(1, CANCEL)]
