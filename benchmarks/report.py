@@ -34,17 +34,17 @@ def summary(results: Results) -> str:
             return ""
         return f"{_us(measured, 'client')} / {_us(measured, 'server')}"
 
+    def idle(peer: PeerResults) -> str:
+        sides = peer.idle_bytes("client"), peer.idle_bytes("server")
+        return " / ".join(f"{used / 1024:.1f}" if used else "-" for used in sides if any(sides))
+
     columns: dict[str, Cell] = {
         f"calls/s, one at a time, ratio to {BASELINE}": rate("unary 11 B, C=1"),
         "64 in flight": rate("unary 11 B, C=64"),
         "CPU us per call, client / server": cpu,
         "highest rate with p99.9 < 5 ms": lambda peer: _si(peer.highest()),
         "streamed messages/s": rate("server stream 16 B, 1 at once"),
-        "KiB per idle connection, client / server": lambda peer: " / ".join(
-            f"{peer.costs[f'idle_{side}_bytes'] / 1024:.1f}"
-            for side in ("client", "server")
-            if f"idle_{side}_bytes" in peer.costs
-        ),
+        "KiB per idle connection, client / server": idle,
     }
     return "\n".join(_by_peer(results, "", columns)).strip() + "\n"
 
@@ -260,12 +260,15 @@ def _costs(results: Results) -> Iterator[str]:
     def cell(name: str, scale: float, digits: int) -> Cell:
         return lambda p: f"{p.costs[name] / scale:,.{digits}f}" if name in p.costs else ""
 
+    def idle(side: str) -> Cell:
+        return lambda p: f"{used / 1024:.1f}" if (used := p.idle_bytes(side)) else ""
+
     yield from _by_peer(
         results,
         "Other costs",
         {
-            "idle connection, client KiB": cell("idle_client_bytes", 1024, 1),
-            "server KiB": cell("idle_server_bytes", 1024, 1),
+            "idle connection, client KiB": idle("client"),
+            "server KiB": idle("server"),
             "call in flight, client KiB": cell("held_client_bytes", 1024, 1),
             "server, KiB": cell("held_server_bytes", 1024, 1),
             "import, ms": cell("import_seconds", 1e-3, 0),

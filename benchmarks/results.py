@@ -93,6 +93,9 @@ class OpenLoop:
     errors: list[str] = field(default_factory=list)
 
 
+LEAST_IDLE_BYTES = 512
+
+
 @dataclass
 class PeerResults:
     versions: dict[str, str] = field(default_factory=dict)
@@ -109,6 +112,14 @@ class PeerResults:
         """The median over the rounds."""
         measurement = self.workloads.get(workload)
         return measurement.median() if measurement else None
+
+    def idle_bytes(self, side: str) -> float | None:
+        """The memory of an idle connection; None if it was not measured.
+
+        A figure below that of any transport is none: the process had memory to spare.
+        """
+        used = self.costs.get(f"idle_{side}_bytes")
+        return used if used is not None and used >= LEAST_IDLE_BYTES else None
 
     def highest(self) -> float | None:
         return statistics.median(self.open_loop.highest) if self.open_loop.highest else None

@@ -86,12 +86,12 @@ def rows(results: Results) -> Iterator[list[str]]:
             cells += [f">= {goal:.2f}x", _verdict(got, got is not None and got >= goal)]
         yield cells
     for side in ("client", "server"):
-        if not any(f"idle_{side}_bytes" in peer.costs for peer in peers):
+        if not any(peer.idle_bytes(side) for peer in peers):
             continue
         cells = [f"memory of an idle connection, {side}", ""]
         for name in (COMPILED, PURE):
             peer = results.peers.get(name)
-            used = peer.costs.get(f"idle_{side}_bytes") if peer else None
+            used = peer.idle_bytes(side) if peer else None
             reached = used is not None and used <= IDLE_BYTES
             text = "not measured" if used is None else f"{used:,.0f} B"
             cells += [
