@@ -33,6 +33,7 @@ def draw(results: Results, directory: Path) -> list[Path]:
             style: dict[str, Any] = {
                 "color": f"C{number % 10}",
                 "marker": "osD^vPX*<>"[number % 10],
+                "linestyle": "-" if number < 10 else ":",
             }
             for line in figure(axes, values):
                 axes.plot(*line, label=peer, linewidth=1.4, markersize=4, **style)
