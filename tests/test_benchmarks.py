@@ -276,6 +276,13 @@ def test_open_loop_makes_all_calls_and_reports_its_own_lateness() -> None:
     assert result.latency.percentile(50) >= result.lateness.percentile(50)
 
 
+@pytest.mark.parametrize(("used", "shown"), [(0.0, None), (511.0, None), (2048.0, 2048.0)])
+def test_less_than_a_transport_takes_is_no_figure(used: float, shown: float | None) -> None:
+    measured = PeerResults(costs={"idle_server_bytes": used})
+    assert measured.idle_bytes("server") == shown
+    assert measured.idle_bytes("client") is None
+
+
 def test_idle_opens_connections_between_the_events() -> None:
     result, events = _measure(Work("idle", connections=60))
     assert events == ["begin", "end"]
