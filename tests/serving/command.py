@@ -30,6 +30,14 @@ class Stub:
     async def pid(self) -> int:
         return int(await self.unary(b"", timeout=30))
 
+    async def begun(self, call: ps.UnaryUnaryCall[bytes, bytes]) -> None:
+        """Wait until the server is at work on a call: it has answered one that was sent later.
+
+        What it has not read yet when it is told to stop, it does not answer.
+        """
+        await call.wait_for_connection()
+        await self.unary(b"", timeout=30)
+
 
 class Command:
     """A supervisor that runs, or has run."""

@@ -152,7 +152,7 @@ async def test_a_reload_takes_new_code_and_lets_long_calls_end(tmp_path: Path) -
         async with calling(target) as stub:
             assert await stub.unary(b"") == b"old"
             long = stub.unary(b"2", timeout=60)
-            await long.wait_for_connection()
+            await stub.begun(long)
             module.write_text(template.format("new") + "# longer, so that it is compiled anew\n")
             server.send(signal.SIGHUP)
             await server.said("reloaded")
@@ -201,7 +201,7 @@ async def test_a_worker_that_is_told_to_end_drains_while_another_serves() -> Non
         async with calling(target) as stub:
             pid = await stub.pid()
             long = stub.unary(b"sleep 2", timeout=60)
-            await long.wait_for_connection()
+            await stub.begun(long)
             async with Load(target).going_on():
                 os.kill(pid, signal.SIGTERM)
                 await server.said(r"worker \d serves")
@@ -229,7 +229,7 @@ async def test_workers_do_not_outlive_a_supervisor_that_is_killed() -> None:
         async with calling(target) as stub:
             await stub.pid()
             long = stub.unary(b"sleep 1", timeout=60)
-            await long.wait_for_connection()
+            await stub.begun(long)
             server.send(signal.SIGKILL)
             assert await server.process.wait() == -signal.SIGKILL
             assert int(await long) > 0  # they end gracefully, too
@@ -245,7 +245,7 @@ class TestTheEnd:
             async with calling(target) as stub:
                 await stub.pid()
                 long = stub.unary(b"sleep 1", timeout=60)
-                await long.wait_for_connection()
+                await stub.begun(long)
                 server.send(number)
                 await server.said("stopping")
                 assert int(await long) > 0
@@ -257,7 +257,7 @@ class TestTheEnd:
             target = await server.serves()
             async with calling(target) as stub:
                 long = stub.unary(b"sleep 300")
-                await long.wait_for_connection()
+                await stub.begun(long)
                 server.send(signal.SIGTERM)
                 await server.said("stopping, with 25.0 seconds")
                 server.send(signal.SIGTERM)
@@ -272,7 +272,7 @@ class TestTheEnd:
             target = await server.serves()
             async with calling(target) as stub:
                 long = stub.unary(b"sleep 300")
-                await long.wait_for_connection()
+                await stub.begun(long)
                 server.send(signal.SIGTERM)
                 with pytest.raises(ps.AioRpcError):
                     await long
