@@ -7,7 +7,7 @@ and one opening another: the Rust crate does, for calls that are dropped at once
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final
+from typing import Final, Protocol
 
 # Those that one connection remembers; beyond that, the oldest are forgotten.
 MAX_EARLY_CANCELS: Final = 1024
@@ -56,6 +56,34 @@ class EarlyCancels:
         gaps = self._gaps
         index = bisect_right(gaps, id, key=_first) - 1
         return index if index >= 0 and id < gaps[index][1] else None
+
+
+class Opened(Protocol):
+    """A server's side of a connection.
+
+    Attributes:
+        last_id: the greatest id of an RPC that was opened.
+        early_cancels: None while ids count up, and each RPC is opened before it is cancelled.
+    """
+
+    last_id: int
+    early_cancels: EarlyCancels | None
+
+
+def on_early_cancel(session: Opened, id: int) -> None:
+    """A CANCEL arrived for an id that is not in flight."""
+    if session.early_cancels is None:
+        if id <= session.last_id:
+            return  # late, for an RPC that has had its answer
+        session.early_cancels = EarlyCancels()
+    session.early_cancels.add(id, session.last_id)
+
+
+def open_out_of_turn(session: Opened, id: int) -> bool:
+    """An RPC is opened that is not the next one, or after an early CANCEL: True if it was its."""
+    if session.early_cancels is None:
+        session.early_cancels = EarlyCancels()
+    return session.early_cancels.open(id, session.last_id)
 
 
 def _first(gap: tuple[int, int]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, Protocol
 
-from protosocket_rpc.rpc.early_cancels import EarlyCancels
+from protosocket_rpc.rpc.early_cancels import EarlyCancels, on_early_cancel, open_out_of_turn
 from protosocket_rpc.rpc.message import CANCEL, NORMAL, Envelope, MessageType
 from protosocket_rpc.rpc.own_session import OwnMessageSession, Request, Response
 from protosocket_rpc.rpc.session import Rpc
@@ -38,8 +38,8 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
         super().__init__(outbound)
         self._max_concurrent_rpcs = max_concurrent_rpcs
         self.draining = False
-        self._last_id = 0
-        self._early_cancels: EarlyCancels | None = None
+        self.last_id = 0
+        self.early_cancels: EarlyCancels | None = None
 
     def start(self, rpc: ServerRpc[Request, Response], request: Request) -> Handler | None:
         """Run the handler of an RPC.
@@ -56,15 +56,12 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
         id = message.id
         if message.code != NORMAL:
             if message.code == CANCEL:
-                self._on_early_cancel(id)
+                on_early_cancel(self, id)
             return  # or it is late, for an RPC that has had its answer
-        cancelled = False
-        if id > self._last_id + 1 or self._early_cancels is not None:
-            if self._early_cancels is None:
-                self._early_cancels = EarlyCancels()
-            cancelled = self._early_cancels.open(id, self._last_id)
-        if id > self._last_id:
-            self._last_id = id
+        out_of_turn = id > self.last_id + 1 or self.early_cancels is not None
+        cancelled = out_of_turn and open_out_of_turn(self, id)
+        if id > self.last_id:
+            self.last_id = id
         if cancelled or self.draining:
             self.send_cancel(id)
         elif len(self.rpcs) >= self._max_concurrent_rpcs:
@@ -75,13 +72,6 @@ class ServerSession(OwnMessageSession[Request, Response], Generic[Request, Respo
             rpc = ServerRpc(self, id)
             self.rpcs[id] = rpc
             rpc.handler = self.start(rpc, message.message)
-
-    def _on_early_cancel(self, id: int) -> None:
-        if self._early_cancels is None:
-            if id <= self._last_id:
-                return
-            self._early_cancels = EarlyCancels()
-        self._early_cancels.add(id, self._last_id)
 
     def cancel_all(self) -> None:
         """End every RPC that is in flight with CANCEL, and tell its handler."""

@@ -14,7 +14,7 @@ from typing import Final
 from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.native import mypyc_attr
-from protosocket_rpc.rpc.early_cancels import EarlyCancels
+from protosocket_rpc.rpc.early_cancels import EarlyCancels, on_early_cancel, open_out_of_turn
 from protosocket_rpc.rpc.message import CANCEL, END, NORMAL
 from protosocket_rpc.service.flow import MessageRefused, ReceiveHalf, SendHalf
 from protosocket_rpc.service.limits import UNLIMITED, RpcLimits, too_large
@@ -99,11 +99,8 @@ class ServerSession(ServiceSession):
                 # A client that has heard of it has tried elsewhere already, and ignores this.
                 self.answer_error(id, UNAVAILABLE, "the server is going away")
             else:
-                cancelled = False
-                if id > self.last_id + 1 or self.early_cancels is not None:
-                    if self.early_cancels is None:
-                        self.early_cancels = EarlyCancels()
-                    cancelled = self.early_cancels.open(id, self.last_id)
+                out_of_turn = id > self.last_id + 1 or self.early_cancels is not None
+                cancelled = out_of_turn and open_out_of_turn(self, id)
                 if id > self.last_id:
                     self.last_id = id
                 if cancelled:
@@ -113,7 +110,7 @@ class ServerSession(ServiceSession):
         elif message.code == OVERSIZED:
             self.on_oversized(message)
         elif message.code == CANCEL:
-            self._on_early_cancel(id)
+            on_early_cancel(self, id)
 
     def takes_late(self, id: int) -> bool:
         """Whether an RPC that is opened once this side goes away is accepted all the same.
@@ -121,13 +118,6 @@ class ServerSession(ServiceSession):
         It is if it was counted as taken: a smaller one may have been opened before it.
         """
         return id <= self.last_id
-
-    def _on_early_cancel(self, id: int) -> None:
-        if self.early_cancels is None:
-            if id <= self.last_id:
-                return
-            self.early_cancels = EarlyCancels()
-        self.early_cancels.add(id, self.last_id)
 
     def on_oversized(self, message: Frame) -> None:
         """A frame that is too large arrived, for an RPC that is not in flight."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,57 +52,50 @@ async def test_large_and_small_frames_keep_their_order(unix: bool, tmp_path: Pat
 class TestInTheMiddle:
     """A peer whose large frame has arrived in part."""
 
-    async def begun(self, peer: RawPeer, reactor: Recorder, codec: Watched) -> None:
-        reactor.connection.pause_reading()  # so that it comes in large pieces
-        await peer.send(LARGE[:300_000])
-        reactor.connection.resume_reading()
-        await peer.send(LARGE[300_000:310_000])
-        if isinstance(asyncio.get_running_loop(), uvloop.Loop):
-            await wait_until(lambda: codec.direct)
-        else:
-            await wait_until(lambda: codec.unfinished)
-            assert not codec.direct
-
-    async def test_the_rest_comes_and_more(self) -> None:
+    @asynccontextmanager
+    async def begun(self) -> AsyncIterator[tuple[RawPeer, Recorder, Watched]]:
         codec = Watched()
         async with listening(codec=lambda: codec) as (server, reactors):
             peer = await RawPeer.connect(server.target)
             await wait_until(lambda: reactors and reactors[0].events)
-            await self.begun(peer, reactors[0], codec)
-            direct = codec.direct
-            reactors[0].connection.pause_reading()
-            reactors[0].connection.resume_reading()
-            await peer.send(LARGE[310_000:] + SMALL + SMALL)
-            frames: list[Any] = await reactors[0].received(3)
-            assert [frame.body for frame in frames] == [BODY, b"small", b"small"]
-            assert bool(codec.direct > direct) == bool(direct)
+            reactor = reactors[0]
+            reactor.connection.pause_reading()  # so that it comes in large pieces
+            await peer.send(LARGE[:300_000])
+            reactor.connection.resume_reading()
+            await peer.send(LARGE[300_000:310_000])
+            if isinstance(asyncio.get_running_loop(), uvloop.Loop):
+                await wait_until(lambda: codec.direct)
+            else:
+                await wait_until(lambda: codec.unfinished)
+                assert not codec.direct
+            yield peer, reactor, codec
             peer.socket.close()
 
+    async def test_the_rest_comes_and_more(self) -> None:
+        async with self.begun() as (peer, reactor, codec):
+            direct = codec.direct
+            reactor.connection.pause_reading()
+            reactor.connection.resume_reading()
+            await peer.send(LARGE[310_000:] + SMALL + SMALL)
+            frames: list[Any] = await reactor.received(3)
+            assert [frame.body for frame in frames] == [BODY, b"small", b"small"]
+            assert bool(codec.direct > direct) == bool(direct)
+
     async def test_the_peer_ends(self) -> None:
-        codec = Watched()
-        async with listening(codec=lambda: codec) as (server, reactors):
-            peer = await RawPeer.connect(server.target)
-            await wait_until(lambda: reactors and reactors[0].events)
-            await self.begun(peer, reactors[0], codec)
+        async with self.begun() as (peer, reactor, _):
             peer.end()
-            connection = reactors[0].connection
+            connection = reactor.connection
             await connection.wait_closed()
             assert isinstance(connection.failure, ConnectionClosed)
             assert "in the middle of a message" in str(connection.failure)
-            peer.socket.close()
 
     @pytest.mark.parametrize("abort", [False, True])
     async def test_this_side_ends(self, abort: bool) -> None:
-        codec = Watched()
-        async with listening(codec=lambda: codec) as (server, reactors):
-            peer = await RawPeer.connect(server.target)
-            await wait_until(lambda: reactors and reactors[0].events)
-            await self.begun(peer, reactors[0], codec)
-            connection = reactors[0].connection
+        async with self.begun() as (_, reactor, _):
+            connection = reactor.connection
             if abort:
                 connection.abort(ConnectionClosed("enough"))
             else:
                 connection.close()
             await connection.wait_closed()
-            assert reactors[0].messages == []
-            peer.socket.close()
+            assert reactor.messages == []
