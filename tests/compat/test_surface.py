@@ -298,15 +298,22 @@ def test_classes_that_users_derive_named_tuples_from() -> None:
     assert isinstance(Status(1, 2, 3), grpc.Status)
 
 
-def test_handlers_of_grpcio_are_served_as_they_are() -> None:
+async def test_handlers_of_grpcio_are_served_as_they_are() -> None:
     async def echo(request: bytes, context: Any) -> bytes:
         return request
 
     server = aio.server()
     handlers = {"uu": real.unary_unary_rpc_method_handler(echo)}
-    generic = real.method_handlers_generic_handler("pkg.Service", handlers)
+    generic = real.method_handlers_generic_handler("pkg.Generic", handlers)
     server.add_generic_rpc_handlers((generic,))
-    server.add_registered_method_handlers("pkg.Service", handlers)
+    server.add_registered_method_handlers("pkg.Registered", handlers)
+    port = server.add_insecure_port("localhost:0")
+    await server.start()
+    async with aio.insecure_channel(f"localhost:{port}") as channel:
+        for service in ("Generic", "Registered"):
+            call = channel.unary_unary(f"/pkg.{service}/uu")
+            assert await call(service.encode()) == service.encode()
+    await server.stop(None)
 
 
 # -- the switch ----------------------------------------------------------------------------
