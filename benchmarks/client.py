@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.memory import trim
 from benchmarks.work import Endpoint, Work
 
 
@@ -33,6 +34,7 @@ def main() -> None:
     Endpoint.add_arguments(parser)
     options = parser.parse_args()
     peer = importlib.import_module(f"benchmarks.peers.{options.module}")
+    trim()
     peer.drive(Endpoint.of(options))
 
 

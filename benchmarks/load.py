@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 from benchmarks.histogram import Histogram
+from benchmarks.memory import trim
 from benchmarks.work import BURN_MICROSECONDS, LARGE_BYTES, Work
 
 TICK_SECONDS = 0.001
@@ -53,7 +56,8 @@ class StreamClient(Client, Protocol):
         """Sends a message and receives its echo for as long as `lap()` is true."""
 
 
-Connect = Callable[[], Awaitable[Client]]
+Connect = Callable[..., Awaitable[Client]]
+"""Makes a client; with the argument `connections` one of so many, where the peer has such."""
 
 
 class WrongReplyError(Exception):
@@ -102,7 +106,7 @@ async def measure(work: Work, connect: Connect, event: Callable[[str], None]) ->
         await asyncio.gather(*(client.close() for client in clients))
 
 
-async def _connections(count: int, connect: Connect) -> list[Client]:
+async def _connections(count: int, connect: Callable[[], Awaitable[Client]]) -> list[Client]:
     clients: list[Client] = []
     while len(clients) < count:
         some = min(count - len(clients), _CONNECTS_AT_ONCE)
@@ -267,6 +271,7 @@ async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> R
         await asyncio.sleep(SETTLE_SECONDS)
 
     await hold()
+    trim()
     event("begin")
     await hold()
     event("end")
@@ -279,7 +284,7 @@ async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> R
 
 
 async def _idle(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
-    """Connections that each made one call; half as many before the begin, as with _held."""
+    """Connections that each made one call; as many before the begin, as with _held."""
 
     async def used() -> Client:
         client = await connect()
@@ -287,14 +292,42 @@ async def _idle(work: Work, connect: Connect, event: Callable[[str], None]) -> R
         await invoke(request(1))
         return client
 
-    clients = await _connections(work.connections // 2, used)
+    return await _left_idle(work, partial(_connections, connect=used), event)
+
+
+async def _pool(work: Work, connect: Connect, event: Callable[[str], None]) -> Result:
+    """The same with one client that has all the connections, and uses them in turn."""
+
+    async def pool(count: int) -> list[Client]:
+        before = _open_files()
+        client = await connect(connections=count)
+        request, invoke = client.unary("Unary", work)
+        while _open_files() < before + count:
+            await invoke(request(0))
+        for number in range(count):
+            await invoke(request(number))
+        return [client]
+
+    return await _left_idle(work, pool, event)
+
+
+async def _left_idle(
+    work: Work, opened: Callable[[int], Awaitable[list[Client]]], event: Callable[[str], None]
+) -> Result:
+    clients = await opened(work.connections)
+    trim()
     begin = clock()
     event("begin")
-    clients += await _connections(work.connections, used)
+    clients += await opened(work.connections)
+    trim()
     event("end")
     elapsed = clock() - begin
     await asyncio.gather(*(client.close() for client in clients))
     return Result(work.connections, elapsed / 1e9)
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 _TIMED: dict[str, Callable[[Work, Sequence[Client], float], Awaitable[Result]]] = {
@@ -308,6 +341,7 @@ _TIMED: dict[str, Callable[[Work, Sequence[Client], float], Awaitable[Result]]] 
 _HELD_STILL: dict[str, Callable[[Work, Connect, Callable[[str], None]], Awaitable[Result]]] = {
     "held": _held,
     "idle": _idle,
+    "pool": _pool,
 }
 
 

@@ -17,15 +17,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.work import Endpoint, Work
+from benchmarks.work import OF_MEMORY, Endpoint, Work
 
 ROOT = Path(__file__).resolve().parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _START_SECONDS = 20.0
 _STOP_SECONDS = 3.0
 _PATIENCE_SECONDS = 45.0
@@ -90,12 +90,15 @@ class Process:
                 ticks += int(values[11]) + int(values[12])
         return ticks / _TICKS
 
-    def resident_bytes(self) -> int:
-        pages = 0
+    def private_bytes(self) -> int:
+        """What is in memory for these processes alone."""
+        kibibytes = 0
         for pid in self._tree():
             with contextlib.suppress(OSError):
-                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * _PAGE
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Private_"):
+                        kibibytes += int(line.split()[1])
+        return kibibytes * 1024
 
     def _tree(self) -> Iterator[int]:
         left = [self._popen.pid]
@@ -188,8 +191,9 @@ class Driver(Process):
         self._reader.join()
 
     def measure(self, work: Work, server: Server) -> dict[str, Any]:
-        """The client's result with `client_cpu` and `server_cpu` in seconds and `client_bytes`
-        and `server_bytes`, what its memory grew by. Raises PeerFailedError."""
+        """The client's result with `client_cpu` and `server_cpu` in seconds; of works that are
+        for memory also `client_bytes` and `server_bytes`, what it grew by. Raises
+        PeerFailedError."""
         assert self._popen.stdin is not None
         deadline = time.monotonic() + _PATIENCE_SECONDS + 5 * work.seconds
         try:
@@ -198,16 +202,16 @@ class Driver(Process):
         except OSError:
             raise self.failure("the client ended") from None
         sides: dict[str, Process] = {"client": self, "server": server}
-        costs: dict[str, float] = {}
+        costs: defaultdict[str, float] = defaultdict(float)
         while True:
             answer = self._answer(deadline)
             if "event" not in answer:
                 break
             sign = -1 if answer["event"] == "begin" else 1
             for side, process in sides.items():
-                cpu, resident = f"{side}_cpu", f"{side}_bytes"
-                costs[cpu] = costs.get(cpu, 0) + sign * process.cpu_seconds()
-                costs[resident] = costs.get(resident, 0) + sign * process.resident_bytes()
+                costs[f"{side}_cpu"] += sign * process.cpu_seconds()
+                if work.kind in OF_MEMORY:
+                    costs[f"{side}_bytes"] += sign * process.private_bytes()
         if "error" in answer:
             raise PeerFailedError(answer["error"])
         return {**answer, **costs}

@@ -269,6 +269,7 @@ def _costs(results: Results) -> Iterator[str]:
         {
             "idle connection, client KiB": idle("client"),
             "server KiB": idle("server"),
+            "idle channel of one connection, client KiB": cell("idle_client_bytes", 1024, 1),
             "call in flight, client KiB": cell("held_client_bytes", 1024, 1),
             "server, KiB": cell("held_server_bytes", 1024, 1),
             "import, ms": cell("import_seconds", 1e-3, 0),

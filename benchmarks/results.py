@@ -116,9 +116,11 @@ class PeerResults:
     def idle_bytes(self, side: str) -> float | None:
         """The memory of an idle connection; None if it was not measured.
 
-        A figure below that of any transport is none: the process had memory to spare.
+        On the client it is that of one more connection of a channel, where a channel can have
+        more than one; otherwise that of a channel. A figure below that of any transport is none:
+        the process had memory to spare.
         """
-        used = self.costs.get(f"idle_{side}_bytes")
+        used = self.costs.get(f"pool_{side}_bytes", self.costs.get(f"idle_{side}_bytes"))
         return used if used is not None and used >= LEAST_IDLE_BYTES else None
 
     def highest(self) -> float | None:

@@ -19,11 +19,12 @@ from benchmarks.peer import MixedPeer, Peer, Ready, UnavailableError
 from benchmarks.processes import Driver, PeerFailedError, Process, Server, cores, free_port
 from benchmarks.results import PeerResults, Results
 from benchmarks.work import Endpoint, Setup, Work
-from benchmarks.workloads import HELD, IDLE, OPEN_LOOP, Workload
+from benchmarks.workloads import HELD, IDLE, OPEN_LOOP, POOL, Workload
 
 _STEP_SECONDS = 0.8
 _STEPS_EXPECTED = 11
 _REPEATS = 5
+_ROUNDS_OF_MEMORY = 3
 _OVERHEAD_SECONDS = 0.3
 _SESSION_SECONDS = 1.2
 _WARM_UP = 0.25  # of the measured time
@@ -220,13 +221,9 @@ class Runner:
         costs = self.results.peers[peer.name].costs
         ready = self._ready[peer.name]
         try:
-            for work in (IDLE, HELD):
-                if work.kind not in peer.supports:
-                    continue
-                with self._pair(peer, Setup()) as (driver, server):
-                    answer = driver.measure(work, server)
-                for side in ("client", "server"):
-                    costs[f"{work.kind}_{side}_bytes"] = answer[f"{side}_bytes"] / answer["calls"]
+            for work, times in ((IDLE, _ROUNDS_OF_MEMORY), (POOL, _ROUNDS_OF_MEMORY), (HELD, 1)):
+                if work.kind in peer.supports:
+                    costs.update(self._memory(peer, work, times))
             costs["cold_start_seconds"] = self._cold_start(ready)
         except PeerFailedError as error:
             self._say(f"failed: costs of {peer.name}: {error}")
@@ -235,6 +232,18 @@ class Runner:
             costs["import_seconds"] = self._median_seconds(ready.imports, ready)
             bare = [ready.imports[0], "-c", "import asyncio"]
             costs["import_asyncio_seconds"] = self._median_seconds(bare, ready)
+
+    def _memory(self, peer: Peer, work: Work, times: int) -> dict[str, float]:
+        """Of each connection or call, by side; from processes that have served nothing before."""
+        answers = []
+        for _ in range(times):
+            with self._pair(peer, Setup()) as (driver, server):
+                answers.append(driver.measure(work, server))
+        names = [f"{side}_bytes" for side in ("client", "server")]
+        return {
+            f"{work.kind}_{name}": statistics.median(each[name] / each["calls"] for each in answers)
+            for name in names
+        }
 
     def _median_seconds(self, command: Sequence[str], ready: Ready) -> float:
         times = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from benchmarks.memory import trim
 from benchmarks.work import Endpoint
 
 
@@ -14,6 +15,7 @@ def main() -> None:
     Endpoint.add_arguments(parser)
     options = parser.parse_args()
     peer = importlib.import_module(f"benchmarks.peers.{options.module}")
+    trim()
     peer.serve(Endpoint.of(options))
 
 

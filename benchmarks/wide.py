@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import Any
+
 SERVICES = [f"Wide{number:02}" for number in range(50)]
 METHODS = [f"M{number}" for number in range(10)]
-LAST_SERVICE = SERVICES[-1]
 
 
 def proto() -> str:
@@ -14,3 +17,12 @@ def proto() -> str:
         'syntax = "proto3";\n\npackage benchmark;\n\nimport "echo.proto";\n\n'
         f'option go_package = "benchmark/echo";\n{services}'
     )
+
+
+def generated(module: str) -> ModuleType:
+    """The generated code, imported only where it is used: it is large, and slow to import."""
+    return importlib.import_module(module)
+
+
+def last_stub(module: str) -> Any:
+    return getattr(generated(module), f"{SERVICES[-1]}Stub")

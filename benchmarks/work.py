@@ -19,6 +19,7 @@ METADATA = (("x-request-id", "5f0c8d3e"), ("x-tenant", "acme"), ("x-trace", "00-
 LARGE_BYTES = 64 << 20
 BURN_MICROSECONDS = 20_000
 DEADLINE_SECONDS = 60
+OF_MEMORY = ("idle", "pool", "held")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Work:
     kind: str = "unary"
     """unary: closed loop. open: calls at a constant rate. server_stream, client_stream, bidi:
     messages per second. ping_pong: one message forth and back at a time. idle: open connections
-    and leave them. held: calls in flight that the server is slow to answer."""
+    and leave them, each with a client of its own. pool: the same with one client. held:
+    calls in flight that the server is slow to answer."""
     size: int = len(TEXT)
     """Bytes of payload; 11 stands for the text."""
     concurrency: int = 1

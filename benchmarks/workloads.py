@@ -137,5 +137,6 @@ QUICK = [
     if workload.name in {f"unary 11 B, C={concurrency}" for concurrency in (1, 16, 64, 256)}
 ]
 OPEN_LOOP = Work("open", concurrency=16)
-IDLE = Work("idle", connections=2000)
+IDLE = Work("idle", connections=1000)
+POOL = Work("pool", connections=1000)
 HELD = Work("held", concurrency=2000)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.load import Result, Unary, WrongReplyError, due_calls
 from benchmarks.open_loop import highest_rate
 from benchmarks.peer import MixedPeer, Ready
 from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
+from benchmarks.processes import Driver, cores
 from benchmarks.results import Measurement, PeerResults, Results, Round, Step, ratio
 from benchmarks.run import Plan, Runner
 from benchmarks.work import Endpoint, Work
@@ -194,8 +196,14 @@ class _Echo(asyncio.Protocol):
 class _Client:
     """Numbers as lines over a real connection; `error` is added to what comes back."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: int):
-        self._reader, self._writer, self._error = reader, writer, error
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        error: int,
+        idle: list[asyncio.StreamWriter],
+    ) -> None:
+        self._reader, self._writer, self._error, self._idle = reader, writer, error, idle
         self._waiting: dict[int, asyncio.Future[_Reply]] = {}
         self._streams = iter(range(1000))
         self._task = asyncio.ensure_future(self._read())
@@ -205,7 +213,8 @@ class _Client:
             self._waiting.pop(int(line)).set_result(_Reply(int(line) + self._error))
 
     async def close(self) -> None:
-        self._writer.close()
+        for writer in [self._writer, *self._idle]:
+            writer.close()
         await self._task
 
     def unary(self, method: str, work: Work) -> Unary:
@@ -229,15 +238,21 @@ class _Client:
             await self._invoke(number)
 
 
-def _measure(work: Work, error: int = 0) -> tuple[Result, list[str]]:
+def _measure(
+    work: Work, error: int = 0, asked: list[int] | None = None
+) -> tuple[Result, list[str]]:
+    """`asked` is for how many connections each client was to have."""
     events: list[str] = []
 
     async def main() -> Result:
         server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
 
-        async def connect() -> _Client:
-            return _Client(*await asyncio.open_connection("127.0.0.1", port), error)
+        async def connect(connections: int = 1) -> _Client:
+            if asked is not None:
+                asked.append(connections)
+            more = [await asyncio.open_connection("127.0.0.1", port) for _ in range(connections)]
+            return _Client(*more[0], error, [writer for _, writer in more[1:]])
 
         async with server:
             return await asyncio.wait_for(load.measure(work, connect, events.append), 5)
@@ -283,10 +298,28 @@ def test_less_than_a_transport_takes_is_no_figure(used: float, shown: float | No
     assert measured.idle_bytes("client") is None
 
 
-def test_idle_opens_connections_between_the_events() -> None:
-    result, events = _measure(Work("idle", connections=60))
+def test_a_connection_of_many_is_what_an_idle_one_takes() -> None:
+    measured = PeerResults(costs={"idle_client_bytes": 9000.0, "pool_client_bytes": 2048.0})
+    assert measured.idle_bytes("client") == 2048
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("idle", [1] * 120), ("pool", [60, 60])])
+def test_idle_opens_connections_between_the_events(kind: str, asked: list[int]) -> None:
+    connections: list[int] = []
+    result, events = _measure(Work(kind, connections=60), asked=connections)
     assert events == ["begin", "end"]
     assert result.calls == 60
+    assert connections == asked
+
+
+def test_memory_is_what_a_process_has_for_itself() -> None:
+    script = "kept = b'1' * (50 << 20); print(1, flush=True); input()"
+    driver = Driver([sys.executable, "-c", script], Endpoint("unused:0"), cores()[1], {})
+    try:
+        assert driver._answer(time.monotonic() + 30) == 1
+        assert 50 << 20 <= driver.private_bytes() < 150 << 20
+    finally:
+        driver.stop()
 
 
 def test_a_run_measures_real_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ _IS_PURE = "protosocket_rpc.wire.frame.__file__.endswith('.py')"
 
 _PROTOSOCKET = PythonPeer(
     COMPILED,
-    UNARY | STREAMS | SETUPS | {"busy_poll"},
+    UNARY | STREAMS | SETUPS | {"busy_poll", "pool"},
     module="protosocket",
     requirements=(".", "protobuf", "uvloop"),
     imports="protosocket_rpc, protosocket_rpc.wire.frame",

@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import echo_pb2_grpc
-import wide_pb2_grpc
 from grpc import aio
 
 from benchmarks.peers import asyncio_peer
 from benchmarks.peers.grpc_common import OPTIONS, channel_credentials, server_credentials
 from benchmarks.peers.surface import Bench, Client, PassOnClient, PassOnServer
-from benchmarks.wide import LAST_SERVICE, SERVICES
+from benchmarks.wide import SERVICES, generated, last_stub
 from benchmarks.work import Endpoint
 
 
@@ -43,7 +42,7 @@ async def connect(endpoint: Endpoint) -> Client:
     else:
         channel = aio.insecure_channel(endpoint.address, OPTIONS, None, interceptors)
     await channel.channel_ready()
-    wide = getattr(wide_pb2_grpc, f"{LAST_SERVICE}Stub")(channel) if endpoint.wide else None
+    wide = last_stub("wide_pb2_grpc")(channel) if endpoint.wide else None
     return Client(channel, echo_pb2_grpc.BenchStub(channel), wide)
 
 
@@ -52,7 +51,9 @@ async def listen(endpoint: Endpoint) -> aio.Server:
     server = aio.server(interceptors=interceptors, options=OPTIONS)
     echo_pb2_grpc.add_BenchServicer_to_server(Servicer(), server)
     for service in SERVICES if endpoint.wide else ():
-        getattr(wide_pb2_grpc, f"add_{service}Servicer_to_server")(WideServicer(), server)
+        getattr(generated("wide_pb2_grpc"), f"add_{service}Servicer_to_server")(
+            WideServicer(), server
+        )
     if endpoint.tls:
         server.add_secure_port(endpoint.address, server_credentials(endpoint.tls))
     else:

@@ -12,7 +12,6 @@ from typing import Any
 import echo_pb2
 import echo_pb2_grpc
 import grpc
-import wide_pb2_grpc
 from grpc.experimental import ChannelOptions
 
 from benchmarks.client import answer, event
@@ -29,9 +28,10 @@ from benchmarks.load import (
     due_calls,
     least_messages,
 )
+from benchmarks.memory import trim
 from benchmarks.peers.grpc_common import OPTIONS, channel_credentials, server_credentials
 from benchmarks.peers.messages import burn, echo_request, payload
-from benchmarks.wide import LAST_SERVICE, SERVICES
+from benchmarks.wide import SERVICES, generated, last_stub
 from benchmarks.work import (
     BURN_MICROSECONDS,
     DEADLINE_SECONDS,
@@ -90,7 +90,9 @@ def serve(endpoint: Endpoint) -> None:
     server = grpc.server(pool, interceptors=interceptors, options=OPTIONS)
     echo_pb2_grpc.add_BenchServicer_to_server(Servicer(), server)
     for service in SERVICES if endpoint.wide else ():
-        getattr(wide_pb2_grpc, f"add_{service}Servicer_to_server")(WideServicer(), server)
+        getattr(generated("wide_pb2_grpc"), f"add_{service}Servicer_to_server")(
+            WideServicer(), server
+        )
     if endpoint.tls:
         server.add_secure_port(endpoint.address, server_credentials(endpoint.tls))
     else:
@@ -111,7 +113,7 @@ class Client:
         if endpoint.interceptor == "client":
             channel = grpc.intercept_channel(channel, ClientInterceptor())
         self.stub = echo_pb2_grpc.BenchStub(channel)
-        wide = getattr(wide_pb2_grpc, f"{LAST_SERVICE}Stub")(channel) if endpoint.wide else None
+        wide = last_stub("wide_pb2_grpc")(channel) if endpoint.wide else None
         self._unary = wide.M9 if wide else self.stub.Unary
 
     def unary(self, method: str, work: Work, future: bool = False) -> Unary:
@@ -328,11 +330,13 @@ def _idle(endpoint: Endpoint, work: Work) -> Result:
         request, invoke = clients[-1].unary("Unary", work)
         invoke(request(1))
 
-    for _ in range(work.connections // 2):
+    for _ in range(work.connections):
         add()
+    trim()
     event("begin")
     for _ in range(work.connections):
         add()
+    trim()
     event("end")
     for client in clients:
         client.close()
@@ -349,6 +353,7 @@ def _held(endpoint: Endpoint, work: Work) -> Result:
         time.sleep(SETTLE_SECONDS)
 
     hold()
+    trim()
     event("begin")
     hold()
     event("end")

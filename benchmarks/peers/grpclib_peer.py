@@ -8,7 +8,6 @@ from typing import Any
 
 import echo_grpc
 import echo_pb2
-import wide_grpc
 from grpclib.client import Channel
 from grpclib.events import RecvRequest, SendRequest
 from grpclib.events import listen as on_event
@@ -18,7 +17,7 @@ from benchmarks.load import Unary
 from benchmarks.peers import asyncio_peer
 from benchmarks.peers.messages import burn, echo_request, payload
 from benchmarks.peers.tls import client_tls, server_tls
-from benchmarks.wide import LAST_SERVICE, METHODS, SERVICES
+from benchmarks.wide import METHODS, SERVICES, generated, last_stub
 from benchmarks.work import DEADLINE_SECONDS, METADATA, Endpoint, Work
 
 
@@ -59,7 +58,7 @@ class Client:
         self._stub = echo_grpc.BenchStub(channel)
         self._unary = self._stub.Unary
         if wide:
-            self._unary = getattr(wide_grpc, f"{LAST_SERVICE}Stub")(channel).M9
+            self._unary = last_stub("wide_grpc")(channel).M9
 
     async def close(self) -> None:
         self._channel.close()
@@ -137,7 +136,7 @@ async def connect(endpoint: Endpoint) -> Client:
 async def listen(endpoint: Endpoint) -> Server:
     servicers: list[Any] = [Servicer()]
     for service in SERVICES if endpoint.wide else ():
-        base = getattr(wide_grpc, f"{service}Base")
+        base = getattr(generated("wide_grpc"), f"{service}Base")
         servicers.append(type(service, (base,), dict.fromkeys(METHODS, Servicer.Unary))())
     server = Server(servicers)
     if endpoint.interceptor == "server":

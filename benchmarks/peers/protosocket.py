@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import echo_protosocket
-import wide_protosocket
 
 import protosocket_rpc
 from benchmarks.peers import asyncio_peer
 from benchmarks.peers.surface import Bench, Client, PassOnClient, PassOnServer
-from benchmarks.wide import LAST_SERVICE, METHODS, SERVICES
+from benchmarks.wide import METHODS, SERVICES, generated, last_stub
 from benchmarks.work import Endpoint
 
 # Seconds of busy polling after each traffic, where that is asked for.
@@ -30,7 +29,7 @@ class ServerInterceptor(PassOnServer, protosocket_rpc.ServerInterceptor):
     pass
 
 
-async def connect(endpoint: Endpoint) -> Client:
+async def connect(endpoint: Endpoint, connections: int = 1) -> Client:
     interceptors = [ClientInterceptor()] if endpoint.interceptor == "client" else None
     poll = BUSY_POLL if endpoint.busy_poll else None
     connectivity = protosocket_rpc.ClientConnectivity(busy_poll=poll)
@@ -43,14 +42,20 @@ async def connect(endpoint: Endpoint) -> Client:
             OPTIONS,
             None,
             interceptors,
+            connections=connections,
             connectivity=connectivity,
         )
     else:
         channel = protosocket_rpc.insecure_channel(
-            endpoint.address, OPTIONS, None, interceptors, connectivity=connectivity
+            endpoint.address,
+            OPTIONS,
+            None,
+            interceptors,
+            connections=connections,
+            connectivity=connectivity,
         )
     await channel.channel_ready()
-    wide = getattr(wide_protosocket, f"{LAST_SERVICE}Stub")(channel) if endpoint.wide else None
+    wide = last_stub("wide_protosocket")(channel) if endpoint.wide else None
     return Client(channel, echo_protosocket.BenchStub(channel), wide)
 
 
@@ -63,10 +68,10 @@ async def listen(endpoint: Endpoint) -> Any:
     )
     echo_protosocket.add_BenchServicer_to_server(Servicer(), server)
     for service in SERVICES if endpoint.wide else ():
-        base = getattr(wide_protosocket, f"{service}Servicer")
+        base = getattr(generated("wide_protosocket"), f"{service}Servicer")
         methods = dict.fromkeys(METHODS, Bench.Unary)
         servicer = type(service, (base,), methods)()
-        getattr(wide_protosocket, f"add_{service}Servicer_to_server")(servicer, server)
+        getattr(generated("wide_protosocket"), f"add_{service}Servicer_to_server")(servicer, server)
     if endpoint.tls:
         pair = ((endpoint.tls / "key.pem").read_bytes(), (endpoint.tls / "cert.pem").read_bytes())
         credentials = protosocket_rpc.ssl_server_credentials([pair])

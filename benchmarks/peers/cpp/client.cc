@@ -533,7 +533,7 @@ class Driver {
       call.start(1, 0);
       while (!finished) step();
     };
-    for (int i = 0; i < work.connections / 2; i++) add();
+    for (int i = 0; i < work.connections; i++) add();
     uint64_t begin = bench_now();
     bench_event("begin");
     for (int i = 0; i < work.connections; i++) add();

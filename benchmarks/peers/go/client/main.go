@@ -427,7 +427,7 @@ func idle(endpoint bench.Endpoint, work bench.Work) (*bench.Result, error) {
 		all = append(all, conn)
 		return caller(work, conn.unary)(1)
 	}
-	for range work.Connections / 2 {
+	for range work.Connections {
 		if err := add(); err != nil {
 			return nil, err
 		}
