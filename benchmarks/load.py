@@ -11,17 +11,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
+from benchmarks.alarm import Alarm
 from benchmarks.histogram import Histogram
 from benchmarks.memory import trim
 from benchmarks.work import BURN_MICROSECONDS, LARGE_BYTES, Work
 
 TICK_SECONDS = 0.001
 DRAIN_SECONDS = 2.0
+# Calls of so many seconds in flight: it has lost.
+LOST_SECONDS = 0.25
 HOLD_MILLISECONDS = 8000
 SETTLE_SECONDS = 2.0
 _CONNECTS_AT_ONCE = 50  # well below any server's listen backlog
 
-clock = time.perf_counter_ns
+clock = time.monotonic_ns
 
 
 class Unary(NamedTuple):
@@ -140,45 +143,69 @@ async def _closed_loop(work: Work, clients: Sequence[Client], seconds: float) ->
 
 
 async def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
-    """Makes the calls that are due once a millisecond, whatever became of earlier ones."""
+    """Makes the calls that are due whenever it wakes, whatever became of earlier ones.
+
+    One coroutine takes the replies of all calls: a task for each would cost the client more than
+    some peers' calls do. Those that are mere coroutines need one.
+    """
     latencies: list[int] = []
     lateness: list[int] = []
+    running: dict[int, Any] = {}
+    ended: list[int] = []
+    some_ended = asyncio.Event()
+    stopped = asyncio.Event()
     request, invoke = clients[0].unary("Unary", work)
-    running: set[asyncio.Task[None]] = set()
-    failed: list[BaseException] = []
     total = int(work.rate * seconds)
     interval = 1e9 / work.rate
+    sent = 0
     begin = clock()
 
-    async def call(number: int, due: int) -> None:
-        lateness.append(clock() - due)
-        reply = await invoke(request(number))
-        latencies.append(clock() - due)
-        if reply.number != number:
-            raise WrongReplyError(f"asked with {number}, answered with {reply.number}")
+    def on_end(number: int, call: Any) -> None:
+        ended.append(number)
+        some_ended.set()
 
-    def ended(task: asyncio.Task[None]) -> None:
-        running.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            failed.append(error)
-
-    sent = 0
-    while sent < total and len(running) < work.rate:  # a second behind: it has lost
+    def on_tick() -> None:
+        nonlocal sent
         due = min(total, due_calls(clock() - begin, interval))
         while sent < due:
-            task = asyncio.ensure_future(call(sent, begin + int(sent * interval)))
-            running.add(task)
-            task.add_done_callback(ended)
+            lateness.append(clock() - begin - int(sent * interval))
+            call = invoke(request(sent))
+            if not hasattr(call, "add_done_callback"):
+                call = asyncio.ensure_future(call)
+            running[sent] = call
+            call.add_done_callback(partial(on_end, sent))
             sent += 1
-        await asyncio.sleep(TICK_SECONDS)
+        if sent == total or len(running) > work.rate * LOST_SECONDS:
+            stopped.set()
+        else:
+            alarm.set(next_tick(clock(), begin + int(sent * interval)))
+
+    async def take_replies() -> None:
+        while True:
+            await some_ended.wait()
+            some_ended.clear()
+            numbers = ended.copy()
+            ended.clear()
+            for number in numbers:
+                reply = await running.pop(number)
+                latencies.append(clock() - begin - int(number * interval))
+                if reply.number != number:
+                    raise WrongReplyError(f"asked with {number}, answered with {reply.number}")
+            if stopped.is_set() and not running:
+                return
+
+    taking = asyncio.ensure_future(take_replies())
+    with Alarm(asyncio.get_running_loop(), on_tick) as alarm:
+        on_tick()
+        stopping = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait([stopping, taking], return_when=asyncio.FIRST_COMPLETED)
     elapsed = clock() - begin
-    if running:
-        _, late = await asyncio.wait(running, timeout=DRAIN_SECONDS)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-    if failed:
-        raise failed[0]
+    await asyncio.wait([taking], timeout=DRAIN_SECONDS)
+    for task in (stopping, taking, *running.values()):
+        task.cancel()
+    await asyncio.gather(stopping, *running.values(), return_exceptions=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await taking
     return Result(
         len(latencies),
         elapsed / 1e9,
@@ -186,6 +213,11 @@ async def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> R
         Histogram(lateness),
         unanswered=total - len(latencies),
     )
+
+
+def next_tick(now: int, due: int) -> int:
+    """When to look next for calls that are due, of which the first is at `due`."""
+    return max(due, now + int(TICK_SECONDS * 1e9))
 
 
 def due_calls(elapsed: int, interval: float) -> int:

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import certificates
-from benchmarks.open_loop import P999_LIMIT_MS, highest_rate, step_of
+from benchmarks.open_loop import P999_LIMIT_MS, highest_rate, step_of, step_seconds
 from benchmarks.peer import MixedPeer, Peer, Ready, UnavailableError
 from benchmarks.processes import Driver, PeerFailedError, Process, Server, cores, free_port
-from benchmarks.results import PeerResults, Results
+from benchmarks.results import PeerResults, Results, Step
 from benchmarks.work import Endpoint, Setup, Work
 from benchmarks.workloads import HELD, IDLE, OPEN_LOOP, POOL, Workload
 
-_STEP_SECONDS = 0.8
-_STEPS_EXPECTED = 11
+_SEARCH_SECONDS = 18.0
 _REPEATS = 5
 _ROUNDS_OF_MEMORY = 3
 _OVERHEAD_SECONDS = 0.3
@@ -55,9 +54,9 @@ class Session(NamedTuple):
 
     def estimate(self, seconds: float) -> float:
         """How long it will take, about, with so many seconds for each workload."""
-        steps = _STEPS_EXPECTED * (_STEP_SECONDS + _OVERHEAD_SECONDS) if self.open_loop else 0.0
+        search = _SEARCH_SECONDS if self.open_loop else 0.0
         each = seconds * (1 + _WARM_UP) + _OVERHEAD_SECONDS
-        return _SESSION_SECONDS + steps + each * sum(w.stretch for w in self.workloads)
+        return _SESSION_SECONDS + search + each * sum(w.stretch for w in self.workloads)
 
 
 class Runner:
@@ -203,19 +202,14 @@ class Runner:
         return Endpoint(address, tls, setup.interceptor, setup.wide, setup.busy_poll)
 
     def _open_loop(self, name: str, driver: Driver, server: Server) -> None:
-        """Doubles the rate until it does not hold, then halves the gap a few times."""
         loop = self.results.peers[name].open_loop
 
-        def holds(rate: float) -> bool:
-            for _ in range(2):  # a second chance: one hiccup of the machine is not the peer's
-                work = replace(OPEN_LOOP, rate=rate, seconds=_STEP_SECONDS)
-                step = step_of(rate, driver.measure(work, server))
-                loop.steps.append(step)
-                if step.holds(P999_LIMIT_MS):
-                    return True
-            return False
+        def offer(rate: float) -> Step:
+            work = replace(OPEN_LOOP, rate=rate, seconds=step_seconds(rate))
+            loop.steps.append(step_of(rate, driver.measure(work, server)))
+            return loop.steps[-1]
 
-        loop.highest.append(highest_rate(holds))
+        loop.highest.append(highest_rate(offer))
 
     def _costs(self, peer: Peer) -> None:
         costs = self.results.peers[peer.name].costs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import sys
 import time
@@ -16,9 +17,10 @@ if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux", allow_module_level=True)
 
 from benchmarks import load, peer, report, targets, wide
+from benchmarks.alarm import Alarm
 from benchmarks.histogram import Histogram, bounds, bucket_of
-from benchmarks.load import Result, Unary, WrongReplyError, due_calls
-from benchmarks.open_loop import highest_rate
+from benchmarks.load import LOST_SECONDS, Result, Unary, WrongReplyError, due_calls, next_tick
+from benchmarks.open_loop import TRIES, highest_rate, step_seconds
 from benchmarks.peer import MixedPeer, Ready
 from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
 from benchmarks.processes import Driver, cores
@@ -77,20 +79,62 @@ def test_open_loop_schedule_is_exact() -> None:
     assert due_calls(10**9, interval) == 3001
 
 
-@pytest.mark.parametrize("limit", [0, 400, 600, 12_345, 99_999])
-def test_highest_rate_is_found_to_within_nine_percent(limit: int) -> None:
+@pytest.mark.parametrize("limit", [0, 125, 400, 600, 12_345, 99_999])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_highest_rate_is_found_to_within_nine_percent(limit: int, lost: int) -> None:
     asked: list[float] = []
 
-    def holds(rate: float) -> bool:
+    def offer(rate: float) -> Step:
         asked.append(rate)
-        return rate <= limit
+        return _step(rate, late=rate > limit, lost=lost)
 
-    found = highest_rate(holds)
-    if limit < 500:
+    found = highest_rate(offer)
+    if limit < 125:
         assert found == 0
     else:
         assert found <= limit < found * 1.1
-    assert len(asked) < 15
+    assert len(set(asked)) < 12
+    # What piled up is not tried again, what was late is.
+    assert asked.count(max(asked)) == (1 if lost else TRIES)
+
+
+def test_a_stall_of_the_machine_does_not_end_the_search() -> None:
+    late = itertools.cycle([True, True, False])
+    found = highest_rate(lambda rate: _step(rate, late=rate > 6000 or next(late)))
+    assert found <= 6000 < found * 1.1
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(125, 2), (1000, 2), (1600, 1.25), (50_000, 1)])
+def test_a_step_has_some_thousand_calls(rate: float, seconds: float) -> None:
+    assert step_seconds(rate) == seconds
+
+
+def _step(rate: float, late: bool, lost: int = 0) -> Step:
+    return Step(rate, 1000, lost if late else 0, 1.0, 1.0, 50.0 if late else 1.0, 0.5)
+
+
+@pytest.mark.parametrize(("due", "next_one"), [(0, 1_000_005), (1_000_006, 1_000_006)])
+def test_the_generator_sleeps_until_a_call_is_due_but_a_millisecond(
+    due: int, next_one: int
+) -> None:
+    assert next_tick(5, due) == next_one
+
+
+async def test_an_alarm_rings_when_it_is_set_and_not_before() -> None:
+    rung = asyncio.Event()
+    with Alarm(asyncio.get_running_loop(), rung.set) as alarm:
+        for when in (time.monotonic_ns() + 3_000_000, time.monotonic_ns() - 1):
+            alarm.set(when)
+            await asyncio.wait_for(rung.wait(), 10)
+            assert time.monotonic_ns() >= when
+            rung.clear()
+
+
+def test_open_loop_gives_up_when_calls_pile_up() -> None:
+    result, _ = _measure(Work("open", seconds=2, warmup=0.0, rate=500.0), deaf=True)
+    assert result.calls == 0
+    assert result.unanswered == 1000
+    assert 500 * LOST_SECONDS <= result.lateness.total < 1000
 
 
 def test_work_survives_its_line() -> None:
@@ -239,13 +283,15 @@ class _Client:
 
 
 def _measure(
-    work: Work, error: int = 0, asked: list[int] | None = None
+    work: Work, error: int = 0, asked: list[int] | None = None, deaf: bool = False
 ) -> tuple[Result, list[str]]:
-    """`asked` is for how many connections each client was to have."""
+    """`asked` is for how many connections each client was to have; a `deaf` server says nothing."""
     events: list[str] = []
 
     async def main() -> Result:
-        server = await asyncio.get_running_loop().create_server(_Echo, "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(
+            asyncio.Protocol if deaf else _Echo, "127.0.0.1", 0
+        )
         port = server.sockets[0].getsockname()[1]
 
         async def connect(connections: int = 1) -> _Client:

@@ -19,6 +19,7 @@ from benchmarks.histogram import Histogram
 from benchmarks.load import (
     DRAIN_SECONDS,
     HOLD_MILLISECONDS,
+    LOST_SECONDS,
     SETTLE_SECONDS,
     TICK_SECONDS,
     Result,
@@ -27,6 +28,7 @@ from benchmarks.load import (
     clock,
     due_calls,
     least_messages,
+    next_tick,
 )
 from benchmarks.memory import trim
 from benchmarks.peers.grpc_common import OPTIONS, channel_credentials, server_credentials
@@ -212,7 +214,7 @@ def _closed_loop(work: Work, clients: Sequence[Client], seconds: float) -> Resul
 
 
 def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
-    """Makes the calls that are due once a millisecond, as futures."""
+    """Makes the calls that are due whenever it wakes, as futures."""
     latencies: list[int] = []
     lateness: list[int] = []
     failed: list[Any] = []
@@ -227,7 +229,7 @@ def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
             failed.append(call.exception())
 
     sent = 0
-    while sent < total and sent - len(latencies) < work.rate:
+    while sent < total and sent - len(latencies) < work.rate * LOST_SECONDS:
         now_due = min(total, due_calls(clock() - begin, interval))
         while sent < now_due:
             due = begin + int(sent * interval)
@@ -235,7 +237,8 @@ def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
             call: Any = invoke(request(sent))
             call.add_done_callback(partial(ended, due))
             sent += 1
-        time.sleep(TICK_SECONDS)
+        wake = next_tick(clock(), begin + int(sent * interval))
+        time.sleep(max(0, wake - clock()) / 1e9)
     elapsed = clock() - begin
     patience = clock() + int(DRAIN_SECONDS * 1e9)
     while len(latencies) < sent and clock() < patience:

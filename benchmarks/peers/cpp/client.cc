@@ -216,7 +216,7 @@ class Driver {
     result_->elapsed_ns = bench_now() - begin;
   }
 
-  // Sends what is due once a millisecond, whatever became of earlier calls.
+  // Sends what is due whenever it wakes, whatever became of earlier calls.
   void open_loop(const bench_work& work, const Connections& connections, double seconds) {
     std::vector<std::unique_ptr<UnaryCall>> calls;
     std::vector<UnaryCall*> free;
@@ -229,7 +229,7 @@ class Driver {
       running--;
       free.push_back(call);
     };
-    while (sent < total && running < work.rate) {
+    while (sent < total && running < work.rate * BENCH_LOST_SECONDS) {
       uint64_t due = static_cast<uint64_t>((bench_now() - begin) / interval) + 1;
       for (; sent < std::min(due, total); sent++) {
         if (free.empty()) {
@@ -245,7 +245,8 @@ class Driver {
         running++;
         call->start(sent, intended);
       }
-      step_until(bench_now() + BENCH_TICK_NS);
+      uint64_t next = begin + static_cast<uint64_t>(sent * interval);
+      step_until(std::max(next, bench_now() + BENCH_TICK_NS));
     }
     result_->elapsed_ns = bench_now() - begin;
     uint64_t patience = bench_now() + BENCH_DRAIN_NS;

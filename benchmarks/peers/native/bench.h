@@ -17,6 +17,7 @@
 #define BENCH_SETTLE_NS 2000000000ull
 #define BENCH_TICK_NS 1000000ull
 #define BENCH_DRAIN_NS 2000000000ull
+#define BENCH_LOST_SECONDS 0.25 /* calls of so many in flight: it has lost */
 
 struct bench_endpoint {
   const char *address; /* host:port or unix:/path */

@@ -23,6 +23,8 @@ const (
 	Settle           = 2 * time.Second
 	Tick             = time.Millisecond
 	Drain            = 2 * time.Second
+	// LostSeconds is how many seconds' calls in flight are too many: it has lost.
+	LostSeconds = 0.25
 )
 
 // Endpoint says where a server listens and how.

@@ -236,7 +236,7 @@ func closedLoop(work bench.Work, all connections, length time.Duration) (*bench.
 	return result, err
 }
 
-// openLoop sends what is due once a millisecond, whatever became of earlier calls.
+// openLoop sends what is due whenever it wakes, whatever became of earlier calls.
 func openLoop(work bench.Work, all connections, length time.Duration) (*bench.Result, error) {
 	result := &bench.Result{}
 	call := caller(work, all[0].unary)
@@ -247,7 +247,7 @@ func openLoop(work bench.Work, all connections, length time.Duration) (*bench.Re
 	ended := make(chan struct{}, total)
 	begin := time.Now()
 	sent := 0
-	for sent < total && running.Load() < int64(work.Rate) {
+	for sent < total && float64(running.Load()) < work.Rate*bench.LostSeconds {
 		due := min(total, int(time.Since(begin).Seconds()*work.Rate)+1)
 		for ; sent < due; sent++ {
 			intended := begin.Add(time.Duration(float64(sent) / work.Rate * 1e9))
@@ -266,7 +266,8 @@ func openLoop(work bench.Work, all connections, length time.Duration) (*bench.Re
 				ended <- struct{}{}
 			}()
 		}
-		time.Sleep(bench.Tick)
+		next := begin.Add(time.Duration(float64(sent) / work.Rate * 1e9))
+		time.Sleep(max(time.Until(next), bench.Tick))
 	}
 	result.Seconds = time.Since(begin).Seconds()
 	patience := time.After(bench.Drain)
