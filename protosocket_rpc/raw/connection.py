@@ -205,9 +205,7 @@ class Connection(Generic[Inbound, Outbound]):
                 elif self._transport.is_closing():
                     self._stop_output()
                 else:
-                    # In two steps: the transport may call back.
-                    self._out = []
-                    self._transport.write(b"".join(out))
+                    self._hand_over(out)
                     if self.flush_every < _MOST_PER_BURST:  # a burst: fewer, larger writes
                         self.flush_every <<= 1
             elif self._alone:
@@ -254,8 +252,14 @@ class Connection(Generic[Inbound, Outbound]):
             if self._transport.is_closing():
                 self._stop_output()
             else:
-                self._out = []
-                self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+                self._hand_over(out)
+
+    def _hand_over(self, out: list[bytes]) -> None:
+        # In two steps: the transport may call back. In place: a list for each write of each of many
+        # connections would all be there when the collector comes.
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._transport.write(data)
 
     def _stop_output(self) -> None:
         """The transport has failed; it says so in the next turn of the loop.
