@@ -502,7 +502,7 @@ class Connection(Generic[Inbound, Outbound]):
             and reads_directly(self._transport, self)
             and self.room() is not None
         ):
-            swap(self._transport, Direct(self))
+            swap(self._transport, Direct(self, self._transport))
 
     def room(self) -> Any:
         """For `Direct`."""
@@ -510,15 +510,13 @@ class Connection(Generic[Inbound, Outbound]):
         return codec.room()
 
     def filled(self, size: int) -> None:
-        """For `Direct`: the rest of a large message has arrived, or some of it."""
+        """For `Direct`: more of a large message has arrived."""
         if self._closing:
             return
         self.heard = True
         codec: Any = self._codec
-        if codec.filled(size):
-            swap(self._transport, self)
-            self.data_received(b"")
-        elif self._stalled:
+        codec.filled(size)
+        if self._stalled:
             self._read_due = False
             self._update_reading()
 

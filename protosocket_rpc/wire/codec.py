@@ -85,22 +85,24 @@ class FrameCodec:
         return message
 
     def room(self) -> Any:
-        """Where the rest of an unfinished frame may be put, other than by `decode`, or None."""
+        """Where the next bytes of an unfinished frame may be put, other than by `decode`, or None.
+
+        There is none for the last of them: it is `decode` that gives the frame.
+        """
         large = self._large
         return None if large is None else large.room()
 
-    def filled(self, size: int) -> bool:
-        """So many bytes were put there. True if that is all: `decode` has the frame then."""
+    def filled(self, size: int) -> None:
+        """So many bytes were put there."""
         large = self._large
         assert large is not None
-        large.missing -= size
-        return large.missing == 0
+        large.filled(size)
 
     def _continue(self, data: bytes, messages: list[Frame]) -> int:
         """Take in more of a large frame; the position in `data` where that ends."""
         large = self._large
         assert large is not None
-        end = large.take(data, 0) if large.missing else 0
+        end = large.take(data, 0)
         if not large.missing:
             self._large = None
             messages.append(large.frame())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, Final
 
 from protosocket_rpc.raw.allocator import keep_large_blocks
@@ -13,13 +14,14 @@ from protosocket_rpc.wire.frame import Frame, check_fields, parse_frame
 # take as many. A frame that is another is put together as a whole.
 _AROUND: Final = 4 * 1024
 
-# Frames of up to 1 MiB, and what is around that, can be read into one buffer. These are used
-# again and again: to touch new memory costs more than to copy it. Not more of them are kept.
-_BUFFER: Final = (1 << 20) + (32 << 10)
+# Bodies of up to 1 MiB, in frames with a little more around them, can be read into their own
+# memory. It is used again once nobody holds the body: new memory has to be cleared first, and is
+# in no cache. Not more than so much of it is kept.
+_WHOLE: Final = (1 << 20) + (32 << 10)
 _MOST_SPARE: Final = 2
-_spare: Final[list[bytearray]] = []
-# A buffer is given to a frame that has filled so much of it: who announces much and sends little
-# is to take little memory.
+_spare: Final[list[io.BytesIO]] = []
+# It is given to a frame of which so much has arrived: who announces much and sends little is to
+# take little memory.
 _SHARE: Final = 16
 # Less is not worth the system calls.
 _LEAST: Final = 64 << 10
@@ -32,14 +34,19 @@ class LargeFrame:
         missing: bytes that are still to come.
     """
 
-    __slots__ = ("_buffer", "_length", "_parts", "missing")
+    __slots__ = ("_around", "_length", "_memory", "_parts", "_view", "missing")
 
     def __init__(self, length: int) -> None:
         keep_large_blocks()
         self._length = length
-        self._buffer: bytearray | None = None
         # Views of what was received; bytearrays of small pieces.
         self._parts: list[Any] = []
+        # Or, once it is given memory: the body's, a view of what of it is still to come, and what
+        # of the frame is not the body. A BytesIO that nobody has a view of gives away the very
+        # bytes that it was written to.
+        self._memory: io.BytesIO | None = None
+        self._view: Any = None
+        self._around = b""
         self.missing = length
 
     def take(self, data: bytes, start: int) -> int:
@@ -47,9 +54,12 @@ class LargeFrame:
         size = len(data) - start
         if size > self.missing:
             size = self.missing
-        self.missing -= size
         end = start + size
         piece = memoryview(data)[start:end]
+        if self._memory is not None:
+            self._take_into_memory(piece)
+            return end
+        self.missing -= size
         parts = self._parts
         if size >= LARGE and 2 * size >= len(data):
             if len(parts) == 1 and len(parts[0]) < _AROUND:  # the front is to be in one part
@@ -62,31 +72,62 @@ class LargeFrame:
             parts.append(bytearray(piece))
         return end
 
+    def _take_into_memory(self, piece: memoryview) -> None:
+        view = self._view
+        size = min(len(piece), len(view))
+        view[:size] = piece[:size]
+        self._around += piece[size:]
+        self.filled(size)
+        self.missing -= len(piece) - size
+
     def room(self) -> Any:
-        """A view of where all that is missing belongs; None if it is to be given to `take`."""
-        start = self._length - self.missing
-        buffer = self._buffer
-        if buffer is None:
-            if self.missing < _LEAST or self._length > _BUFFER or start < _BUFFER // _SHARE:
-                return None
-            buffer = self._buffer = _spare.pop() if _spare else bytearray(_BUFFER)
-            view = memoryview(buffer)
-            end = 0
-            for part in self._parts:
-                view[end : end + len(part)] = part
-                end += len(part)
-            self._parts = [view[: self._length]]
-        return memoryview(buffer)[start : self._length]
+        """A view of where the body's next bytes belong; None if they are to be given to `take`.
+
+        The last one is: nobody else may have a view of the body when the frame is complete.
+        """
+        if self._memory is None and not self._find_memory():
+            return None
+        return self._view[:-1] if len(self._view) > 1 else None
+
+    def filled(self, size: int) -> None:
+        """So many bytes were put there."""
+        self._view = self._view[size:]
+        self.missing -= size
+
+    def _find_memory(self) -> bool:
+        """Move the body to where it is to be complete. False if it is not worth it."""
+        arrived = self._length - self.missing
+        if self.missing < _LEAST or self._length > _WHOLE or arrived < _WHOLE // _SHARE:
+            return False
+        front = bytes(self._parts[0][:_AROUND])
+        tag, start, size = _find_body(front)
+        if size < LARGE or not 0 <= self._length - start - size <= _AROUND:
+            return False
+        memory = _spare.pop() if _spare else None
+        if memory is None or memory.seek(0, io.SEEK_END) != size:  # its length
+            memory = io.BytesIO(bytes(size))
+        self._memory = memory
+        self._view = memory.getbuffer()
+        self._around = front[:tag]
+        parts = self._parts
+        self._parts = []
+        self.missing += arrived - start  # the body's are counted again
+        for number, part in enumerate(parts):
+            self._take_into_memory(memoryview(part)[0 if number else start :])
+        return True
 
     def frame(self) -> Frame:
         """The frame, once nothing is missing. Raises as `parse_frame` does."""
-        try:
+        memory = self._memory
+        if memory is None:
             return self._joined()
-        finally:
-            buffer = self._buffer
-            self._parts = []
-            if buffer is not None and len(_spare) < _MOST_SPARE:
-                _spare.append(buffer)
+        self._view = None
+        frame = parse_frame(self._around, 0, len(self._around))
+        if frame.body is None:  # of two, the last is what counts
+            frame.body = memory.getvalue()
+        if len(_spare) < _MOST_SPARE:
+            _spare.append(memory)
+        return frame
 
     def _joined(self) -> Frame:
         front = bytes(self._parts[0][:_AROUND])

@@ -32,9 +32,9 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._codec, name)
 
-    def filled(self, size: int) -> bool:
+    def filled(self, size: int) -> None:
         self.direct += size
-        return self._codec.filled(size)
+        self._codec.filled(size)
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
@@ -47,6 +47,23 @@ async def test_large_and_small_frames_keep_their_order(unix: bool, tmp_path: Pat
             client.connection.write(data)
         frames: list[Any] = await server.received(len(sent))
     assert [frame.body for frame in frames] == [BODY if s is LARGE else b"small" for s in sent]
+
+
+async def test_after_a_large_frame_small_ones_are_read_as_ever() -> None:
+    codec = Watched()
+    async with connected(codec=lambda: codec) as (client, server):
+        transport = server.connection._transport
+        ordinary = transport.get_protocol()
+        for _ in range(2):
+            client.connection.write(LARGE)
+            await server.received(1)
+            for _ in range(100):
+                client.connection.write(SMALL)
+                await server.received(1)
+            assert transport.get_protocol() is ordinary
+            if isinstance(asyncio.get_running_loop(), uvloop.Loop):
+                assert codec.direct
+                codec.direct = 0
 
 
 class TestInTheMiddle:

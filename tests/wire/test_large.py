@@ -84,29 +84,57 @@ def test_a_frame_in_pieces_is_the_frame(name: str, sizes: list[int]) -> None:
     assert not codec.unfinished
 
 
-@pytest.mark.parametrize("name", FRAMES)
+AROUND = {
+    "fragment": (b"", MORE_FIELD),
+    "opening": (method_field("/a.B/C"), metadata_field([("k", b"v")])),
+    "code": (b"\x10\x02", b""),
+    "another body": (b"", body_field(b"last")),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
 @pytest.mark.parametrize("step", [7, 100_000])
 def test_a_frame_that_is_read_into_its_own_memory_is_the_frame(name: str, step: int) -> None:
-    content = FRAMES[name][3:] + body_field(BODY * 3)
-    data = encode_varint(len(content)) + content
-    prefix = len(data) - len(content)
-    whole = parse_frame(data, prefix, len(data))
-    for _ in range(5):  # memory of the ones before is used again
+    before, behind = AROUND[name]
+    held = []
+    for number in range(5):  # memory of the ones before is used again, if it can be
+        data = encode_body_frame(7, before, random.Random(number).randbytes(300_000), behind)
+        whole = parse_frame(data, 3, len(data))
         codec = FrameCodec(MAX)
         messages: list[Frame] = []
         pos = codec.decode(data[:80_000], messages)
-        while pos < len(data):
-            room = codec.room()
-            assert len(room) == len(data) - pos  # not a byte of the next frame
+        while (room := codec.room()) is not None:
             size = min(step if pos < 90_000 else 1 << 20, len(room))
             room[:size] = data[pos : pos + size]
             pos += size
-            assert codec.filled(size) == (pos == len(data))
-        assert codec.room() is not None
-        assert codec.decode(b"", messages) == 0
-        assert [fields(frame) for frame in messages] == [fields(whole)]
+            codec.filled(size)
+        assert pos == len(data) - len(behind) - 1  # not a byte of the next frame
+        assert codec.unfinished
+        assert codec.decode(data[pos:] + SMALL[:3], messages) == len(data) - pos
         assert not codec.unfinished
         assert codec.room() is None
+        held += [(frame, whole) for frame in messages if number % 2]
+    assert len(held) == 2
+    for frame, whole in held:
+        assert fields(frame) == fields(whole)
+
+
+def test_a_body_in_its_own_memory_is_not_copied() -> None:
+    data = encode_body_frame(1, b"", bytes(900_000), b"")
+    messages: list[Frame] = []
+    codec = FrameCodec(MAX)
+    tracemalloc.start()
+    try:
+        pos = codec.decode(data[:80_000], messages)
+        while (room := codec.room()) is not None:
+            codec.filled(len(room))
+            pos += len(room)
+        codec.decode(data[pos:], messages)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(messages[0].body or b"") == 900_000
+    assert peak < 1_300_000
 
 
 @pytest.mark.parametrize(
@@ -118,6 +146,16 @@ def test_memory_of_its_own_is_for_frames_that_are_worth_it(length: int, arrived:
     codec = FrameCodec(4 * MAX)
     data = encode_body_frame(1, b"", bytes(length), b"")
     codec.decode(data[:arrived], [])
+    assert codec.room() is None
+
+
+@pytest.mark.parametrize("name", ["long method", "much behind", "body later", "small body"])
+def test_memory_of_its_own_is_for_bodies_with_little_around_them(name: str) -> None:
+    data = FRAMES[name]
+    content = data[3:] + metadata_field([("k", bytes(100_000))])
+    codec = FrameCodec(MAX)
+    codec.decode(encode_varint(len(content)) + content[:80_000], [])
+    assert codec.unfinished
     assert codec.room() is None
 
 
