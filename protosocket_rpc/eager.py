@@ -21,6 +21,7 @@ from protosocket_rpc.adopter import ENDED, Adopter, run_each
 
 _enter_task: Final = asyncio_tasks._enter_task
 _leave_task: Final = asyncio_tasks._leave_task
+_current_task: Final = asyncio.current_task
 _copy_context: Final = copy_context
 _references: Final = sys.getrefcount
 _ENDED: Final[Any] = ENDED
@@ -51,6 +52,10 @@ class EagerRunner:
         """
         raise NotImplementedError
 
+    def start_within(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """As `start`, where a task may be running: it goes on when `coro` first waits."""
+        return self.start(coro)
+
     def close(self) -> None:
         """Let go of what is kept for later starts."""
 
@@ -75,22 +80,23 @@ class _SpareTaskRunner(EagerRunner):
         loop = self._loop
         spare = self._spare
         if spare is None:
-            spare = self._spare = _Spare(loop)
+            spare = _Spare(loop)
         task: asyncio.Task[None] = spare.task
         try:
             _enter_task(loop, task)
         except RuntimeError:  # called from a task, not from the loop
+            self._spare = spare
             return loop.create_task(coro)
+        self._spare = None  # while it is in use: what it runs may start another
         context = _copy_context()
         try:
             waits_for = context.run(spare.step, coro)
         except BaseException:
             _leave_task(loop, task)
-            self.close()
+            spare.adopter.retire()
             raise
         _leave_task(loop, task)
         if waits_for is not _ENDED:
-            self._spare = None
             spare.adopter.adopt(task, coro, context, waits_for)
             return task
         # Not if the coroutine cancelled the task, named it, is to be told of its end, or still
@@ -101,9 +107,23 @@ class _SpareTaskRunner(EagerRunner):
             or spare.task._callbacks
             or spare.task.get_name() is not spare.name
             or _references(task) > _OWN + 2
+            or self._spare is not None
         ):
-            self.close()
+            spare.adopter.retire()
+        else:
+            self._spare = spare
         return None
+
+    def start_within(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        loop = self._loop
+        running = _current_task(loop)
+        if running is None:
+            return self.start(coro)
+        _leave_task(loop, running)
+        try:
+            return self.start(coro)
+        finally:
+            _enter_task(loop, running)
 
     def close(self) -> None:
         if self._spare is not None:

@@ -123,21 +123,70 @@ class Metadata(Collection[Metadatum]):
         return f"Metadata({', '.join(map(repr, self))})"
 
 
-class _Received(Metadata):
-    """Metadata as a frame holds it, which becomes text when it is first looked at."""
+class _Lazy(Metadata):
+    """Metadata that becomes a multi-map when it is first looked at."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_values":
+            raise AttributeError(f"Metadata has no attribute {name!r}")
+        # Last: several threads may look at the same time.
+        self._values = values = self._load()._values
+        return values
+
+    def _load(self) -> Metadata:
+        raise NotImplementedError
+
+
+class _Received(_Lazy):
+    """Metadata as a frame holds it."""
 
     __slots__ = ("_pairs",)
 
     _pairs: Pairs
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "_values":
-            raise AttributeError(f"Metadata has no attribute {name!r}")
+    def _load(self) -> Metadata:
         text = Metadata()
         for key, value in self._pairs:
             text.add(key, value if key.endswith("-bin") else value.decode("utf-8", "replace"))
-        self._values = text._values  # last: several threads may look at the same time
-        return self._values
+        return text
+
+
+class _Given(_Lazy):
+    """Metadata as a caller gave it; `given` is None once it has been looked at."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: tuple[Metadatum, ...]) -> None:
+        self.given: tuple[Metadatum, ...] | None = given
+
+    def __getattr__(self, name: str) -> Any:
+        values = super().__getattr__(name)
+        self.given = None
+        return values
+
+    def _load(self) -> Metadata:
+        return Metadata(*self.given or ())
+
+
+def given_metadata(metadata: MetadataLike | None) -> Metadata:
+    """What a caller gave, or None, as metadata for interceptors to look at and to change."""
+    if metadata is None:
+        return _Given(())
+    if isinstance(metadata, (tuple, list)):
+        return _Given(tuple(metadata))
+    return Metadata.from_tuple(metadata)
+
+
+def unseen_metadata(metadata: MetadataLike | None) -> MetadataLike | None:
+    """What the caller gave, if this was made of it, and nobody has looked at it since.
+
+    That is cheaper to send: it is known from one call to the next.
+    """
+    if type(metadata) is _Given and metadata.given is not None:
+        return metadata.given or None
+    return metadata
 
 
 def metadata_to_wire(metadata: MetadataLike) -> Pairs:

@@ -155,7 +155,7 @@ class _FallbackMethod:
         self._own = own
         self._descriptor = descriptor
         # What holds the caller's place until it is known.
-        self._undecided = InterceptedMethod(descriptor, self._decide)
+        self._undecided = InterceptedMethod(descriptor, channel.connector, self._decide)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Start a call, with the arguments of the method's kind."""

@@ -11,16 +11,21 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from protosocket_rpc.errors import AioRpcError
-from protosocket_rpc.metadata import Metadata, MetadataLike
-from protosocket_rpc.service.call import Call
+from protosocket_rpc.metadata import (
+    Metadata,
+    MetadataLike,
+    given_metadata,
+    unseen_metadata,
+)
+from protosocket_rpc.service.call import Call, StreamUnaryCall, UnaryUnaryCall
 from protosocket_rpc.service.call_credentials import CallCredentials
 from protosocket_rpc.service.compression import Compression
 from protosocket_rpc.service.descriptor import MethodDescriptor
 from protosocket_rpc.service.intercepted import (
+    Decision,
     InterceptedCall,
     InterceptedStreamStreamCall,
     InterceptedStreamUnaryCall,
@@ -29,11 +34,15 @@ from protosocket_rpc.service.intercepted import (
     Made,
     SubstituteReplies,
     SubstituteReply,
+    written_requests,
 )
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, chain
-from protosocket_rpc.service.stream_call import StreamCall
+from protosocket_rpc.service.stream_call import StreamCall, StreamStreamCall, UnaryStreamCall
 from protosocket_rpc.service.sync_handlers import is_async
 from protosocket_rpc.status import StatusCode
+
+if TYPE_CHECKING:
+    from protosocket_rpc.service.connector import Connector
 
 
 class ClientCallDetails(NamedTuple):
@@ -56,6 +65,9 @@ class ClientCallDetails(NamedTuple):
 
 Proceed = Callable[[Any, Any], Awaitable[Any]]
 """Goes on with a call: takes its details and its request, or iterator of requests."""
+
+Start = Callable[[ClientCallDetails, Any], Any]
+"""Starts a call, of its details and its request."""
 
 Stage = Callable[[Proceed, ClientCallDetails, Any], Awaitable[Any]]
 """An interceptor as it is run: takes what comes next, the details, and the request."""
@@ -278,33 +290,59 @@ def _own_stage(
     return stage
 
 
-def fold(stages: Sequence[Stage], last: Proceed, streams_replies: bool) -> Proceed:
-    """What runs the stages, and then makes the call."""
-    proceed = last
-    for stage in reversed(stages):
-        proceed = partial(_run, stage, proceed, streams_replies)
-    return proceed
+class _Link:
+    """A stage, and what comes after it: another stage, or the call itself.
+
+    Args:
+        next: the stage after this one; None if this is the last.
+        start: makes the call.
+    """
+
+    __slots__ = ("_next", "_stage", "_start", "_streams_replies")
+
+    def __init__(
+        self, stage: Stage, next: _Link | None, start: Start, streams_replies: bool
+    ) -> None:
+        self._stage = stage
+        self._next = next
+        self._start = start
+        self._streams_replies = streams_replies
+
+    async def run(self, details: ClientCallDetails, request: Any) -> Any:
+        """Run the stage: the call that it gives."""
+        going_on = _GoingOn(self, details)
+        result = await self._stage(going_on.go_on, details, request)
+        if isinstance(result, _CALLS):
+            return result
+        if self._streams_replies:
+            return SubstituteReplies(result, going_on)
+        return SubstituteReply(result, going_on)
+
+    async def go_on(self, details: ClientCallDetails, request: Any) -> Any:
+        """What comes after the stage."""
+        if self._next is None:
+            return self._start(details, request)
+        return await self._next.run(details, request)
 
 
-async def _run(
-    stage: Stage,
-    proceed: Proceed,
-    streams_replies: bool,
-    details: ClientCallDetails,
-    request: Any,
-) -> Any:
-    made = Made()
+class _GoingOn(Made):
+    """How an interceptor goes on with a call that has these details."""
 
-    async def continuation(details: Any, request: Any) -> Any:
-        call = await proceed(_completed(details, compression), request)
-        made.set(call)
+    __slots__ = ("_details", "_link")
+
+    def __init__(self, link: _Link, details: ClientCallDetails) -> None:
+        super().__init__()
+        self._link = link
+        self._details = details
+
+    async def go_on(self, details: Any, request: Any) -> Any:
+        """The continuation: what the interceptor is given."""
+        if details is not self._details:
+            details = _completed(details, self._details.compression)
+        link = self._link
+        call = await link.go_on(details, request)
+        self.set(call)
         return call
-
-    compression = details.compression
-    result = await stage(continuation, details, request)
-    if isinstance(result, _CALLS):
-        return result
-    return SubstituteReplies(result, made) if streams_replies else SubstituteReply(result, made)
 
 
 # What interceptors return if it is not a reply.
@@ -339,20 +377,36 @@ _INTERCEPTED: dict[tuple[bool, bool], type[InterceptedCall]] = {
     (True, False): InterceptedStreamUnaryCall,
     (True, True): InterceptedStreamStreamCall,
 }
+_PLAIN: dict[tuple[bool, bool], type[Any]] = {
+    (False, False): UnaryUnaryCall,
+    (False, True): UnaryStreamCall,
+    (True, False): StreamUnaryCall,
+    (True, True): StreamStreamCall,
+}
 
 
 class InterceptedMethod:
     """Calls a method by way of interceptors: the multi-callables of a channel that has some."""
 
-    def __init__(self, descriptor: MethodDescriptor[Any, Any], run: Proceed) -> None:
+    def __init__(
+        self,
+        descriptor: MethodDescriptor[Any, Any],
+        connector: Callable[[], Connector],
+        run: Proceed,
+    ) -> None:
         """Use `intercept`.
 
         Args:
+            connector: gives the connector of the running loop.
             run: makes a call of its details and its request.
         """
         self._method = descriptor.path.encode()
+        self._connector = connector
         self._run = run
-        self._make: Any = _INTERCEPTED[descriptor.streams_requests, descriptor.streams_replies]
+        self._streams_requests = descriptor.streams_requests
+        kind = descriptor.streams_requests, descriptor.streams_replies
+        self._plain = _PLAIN[kind]
+        self._make: Any = _INTERCEPTED[kind]
 
     def __call__(
         self,
@@ -366,32 +420,45 @@ class InterceptedMethod:
         request_iterator: Any = None,
     ) -> Any:
         """Start a call, with the arguments of the method's kind."""
+        runner = self._connector().runner
+        written: asyncio.Queue[Any] | None = None
+        if request is None:
+            request = request_iterator
+            if request is None and self._streams_requests:
+                written = asyncio.Queue()
+                request = written_requests(written)
         details = ClientCallDetails(
             self._method,
             timeout,
-            Metadata.from_tuple(metadata),
+            given_metadata(metadata),
             credentials,
             wait_for_ready,
             compression,
         )
-        return self._make(self._run, details, request_iterator if request is None else request)
+        decision = Decision()
+        task = runner.start_within(decision.reach(self._run, details, request))
+        if type(decision.call) is self._plain and written is None:
+            return decision.call  # it is what interceptors that never wait come to
+        return self._make(decision, task, timeout, written)
 
 
 def intercept(
     stages: Sequence[Stage],
     descriptor: MethodDescriptor[Any, Any],
+    connector: Callable[[], Connector],
     method: Callable[[MethodDescriptor[Any, Any]], Any],
 ) -> InterceptedMethod:
     """A method with stages before it.
 
     Args:
+        connector: gives the connector of the running loop.
         method: makes the callable of a method without interceptors.
     """
     others: dict[bytes, Any] = {}  # interceptors may call another method instead
     plain = method(descriptor)
     path = descriptor.path.encode()
 
-    async def last(details: ClientCallDetails, request: Any) -> Any:
+    def start(details: ClientCallDetails, request: Any) -> Any:
         target = plain
         if details.method != path:
             target = others.get(details.method)
@@ -403,10 +470,14 @@ def intercept(
         return target(
             request,
             timeout=details.timeout,
-            metadata=details.metadata,
+            metadata=unseen_metadata(details.metadata),
             credentials=details.credentials,
             wait_for_ready=details.wait_for_ready,
             compression=details.compression,
         )
 
-    return InterceptedMethod(descriptor, fold(stages, last, descriptor.streams_replies))
+    link: _Link | None = None
+    for stage in reversed(stages):
+        link = _Link(stage, link, start, descriptor.streams_replies)
+    assert link is not None
+    return InterceptedMethod(descriptor, connector, link.run)

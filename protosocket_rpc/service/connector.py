@@ -14,6 +14,7 @@ import random
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
+from protosocket_rpc.eager import eager_runner
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.forks import release_socket
 from protosocket_rpc.raw import Limits, parse_addresses
@@ -68,6 +69,8 @@ class Connector:
     ) -> None:
         self.loop = loop
         self.deadlines = Deadlines(loop)
+        # Starts what interceptors do.
+        self.runner = eager_runner(loop)
         self.target = target
         self.server_hostname = server_hostname
         self.limits = limits
@@ -389,6 +392,7 @@ class Connector:
         for session in self.sessions:
             session.sender().close()
         self.deadlines.close()
+        self.runner.close()
         self._wake_watchers()
 
     def leave_to_parent(self) -> None:

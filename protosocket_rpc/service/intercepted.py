@@ -8,7 +8,7 @@ from typing import Any
 
 from protosocket_rpc.errors import AioRpcError, UsageError
 from protosocket_rpc.metadata import Metadata
-from protosocket_rpc.service.call import LOCALLY_CANCELLED
+from protosocket_rpc.service.call import LOCALLY_CANCELLED, caught
 from protosocket_rpc.service.context import EOF
 from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.stream_call import MIXED_STYLES
@@ -17,68 +17,103 @@ from protosocket_rpc.status import StatusCode
 DoneCallback = Callable[[Any], Any]
 
 
+class Decision:
+    """What the interceptors of one call come to.
+
+    Attributes:
+        call: the call that they gave; None while they are at work, or if they have failed.
+        error: what they raised.
+    """
+
+    __slots__ = ("_traceback", "call", "error")
+
+    def __init__(self) -> None:
+        self.call: Any = None
+        self.error: BaseException | None = None
+
+    async def reach(self, run: Callable[[Any, Any], Any], details: Any, request: Any) -> None:
+        """Run the interceptors."""
+        try:
+            self.call = await run(details, request)
+        except BaseException as error:
+            self.error = caught(error)
+            self._traceback = self.error.__traceback__
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                raise
+
+    def reached(self) -> bool:
+        """True if the interceptors have ended."""
+        return self.call is not None or self.error is not None
+
+    def result(self) -> Any:
+        """The call that they gave. Raises what they raised."""
+        if self.error is not None:
+            raise self.error.with_traceback(self._traceback)
+        return self.call
+
+
 class InterceptedCall:
     """A call of which interceptors decide what it is.
 
     Until they have, it is in flight; then it does as the call that they gave does.
+
+    Args:
+        decision: of the interceptors.
+        task: that they run in; None if they have ended.
+        timeout: seconds; None for none.
+        written: what is written to the request stream; None if requests come from an iterator.
     """
 
     _cancelling = False
 
-    def __init__(self, run: Callable[[Any, Any], Any], details: Any, request: Any) -> None:
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._deadline = None if details.timeout is None else loop.time() + details.timeout
-        self._task: asyncio.Task[Any] = loop.create_task(run(details, self._requests(request)))
-        # Nobody has to await a call.
-        self._task.add_done_callback(_retrieve)
-
-    def _requests(self, request: Any) -> Any:
-        return request
+    def __init__(
+        self,
+        decision: Decision,
+        task: asyncio.Task[None] | None,
+        timeout: float | None,
+        written: asyncio.Queue[Any] | None,
+    ) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._decision = decision
+        self._task = task
+        self._deadline = None if timeout is None else loop.time() + timeout
+        self._written = written
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'done' if self.done() else 'in flight'}>"
-
-    def _call(self) -> Any:
-        """The call that the interceptors gave; None if they are at work, or have failed."""
-        task = self._task
-        if not task.done() or task.cancelled() or task.exception() is not None:
-            return None
-        return task.result()
 
     # -- the call --------------------------------------------------------------------------
 
     def cancel(self) -> bool:
         """Cancel the RPC, and the interceptors. False if it has ended already."""
-        if not self._task.done():
-            first = not self._cancelling
-            self._cancelling = True
-            return first and self._task.cancel()
-        call = self._call()
-        return call is not None and bool(call.cancel())
+        decision = self._decision
+        if decision.reached():
+            return decision.call is not None and bool(decision.call.cancel())
+        if self._cancelling or self._task is None:
+            return False
+        self._cancelling = True
+        return self._task.cancel()
 
     def cancelled(self) -> bool:
         """True if the RPC ended with CANCELLED."""
-        task = self._task
-        if not task.done():
-            return False
-        if task.cancelled():
-            return True
-        error = task.exception()
-        if error is not None:
-            return isinstance(error, AioRpcError) and error.code() is StatusCode.CANCELLED
-        return bool(self._call().cancelled())
+        decision = self._decision
+        error = decision.error
+        if error is None:
+            return decision.call is not None and bool(decision.call.cancelled())
+        if isinstance(error, AioRpcError):
+            return error.code() is StatusCode.CANCELLED
+        return isinstance(error, asyncio.CancelledError)
 
     def done(self) -> bool:
         """True if the RPC has ended."""
-        if not self._task.done():
-            return False
-        call = self._call()
-        return call is None or bool(call.done())
+        decision = self._decision
+        return decision.error is not None or (
+            decision.call is not None and bool(decision.call.done())
+        )
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, at least 0; None if there is none."""
-        call = self._call()
+        call = self._decision.call
         if call is not None:
             left: float | None = call.time_remaining()
             return left
@@ -87,14 +122,17 @@ class InterceptedCall:
     def add_done_callback(self, callback: DoneCallback) -> None:
         """Call `callback` with this call when it has ended; soon, if it has."""
 
-        def on_resolved(task: asyncio.Task[Any]) -> None:
-            call = self._call()
+        def on_reached(_: object = None) -> None:
+            call = self._decision.call
             if call is None:
-                callback(self)
+                self._loop.call_soon(callback, self)
             else:
                 call.add_done_callback(lambda _: callback(self))
 
-        self._task.add_done_callback(on_resolved)
+        if self._decision.reached() or self._task is None:
+            on_reached()
+        else:
+            self._task.add_done_callback(on_reached)
 
     async def initial_metadata(self) -> Metadata:
         """What the server sends before its first message; waits for it."""
@@ -152,27 +190,35 @@ class InterceptedCall:
 
     def debug_error_string(self) -> DebugString:
         """Where and how it happened, for people."""
-        call = self._call()
+        call = self._decision.call
         if call is not None:
             text: DebugString = call.debug_error_string()
             return text
-        error = None
-        if self._task.done() and not self._task.cancelled():
-            error = self._task.exception()
+        error = self._decision.error
         return DebugString(error.debug_error_string() if isinstance(error, AioRpcError) else "")
 
     async def wait_for_connection(self) -> None:
         """Wait until the RPC is on a connection. Raises what the RPC ended with, if it did."""
-        await (await asyncio.shield(self._task)).wait_for_connection()
+        await self._watch()
+        await self._decision.result().wait_for_connection()
+
+    async def _reached(self) -> Any:
+        """The call that the interceptors give. Being cancelled meanwhile cancels them."""
+        if not self._decision.reached() and self._task is not None:
+            await self._task
+        return self._decision.result()
+
+    async def _watch(self) -> None:
+        """Wait for the interceptors. Being cancelled meanwhile leaves them alone."""
+        if not self._decision.reached() and self._task is not None:
+            await asyncio.shield(self._task)
 
     async def _resolved(self) -> Any:
-        """The call that the interceptors give. Being cancelled meanwhile leaves them alone."""
-        try:
-            return await asyncio.shield(self._task)
-        except asyncio.CancelledError:
-            if self._task.cancelled():
-                raise _InterceptorsCancelled from None
-            raise
+        """As `_reached`, for what they are not to be cancelled for."""
+        await self._watch()
+        if isinstance(self._decision.error, asyncio.CancelledError):
+            raise _InterceptorsCancelled
+        return self._decision.result()
 
 
 class _InterceptorsCancelled(Exception):
@@ -186,7 +232,7 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 class _WithReply(InterceptedCall):
     def __await__(self) -> Generator[Any, Any, Any]:
-        call = yield from self._task
+        call = yield from self._reached().__await__()
         return (yield from call.__await__())
 
 
@@ -201,7 +247,7 @@ class _WithReplies(InterceptedCall):
         return self._replies()
 
     async def _replies(self) -> AsyncIterator[Any]:
-        call = await self._task
+        call = await self._reached()
         async for reply in call:
             yield reply
 
@@ -210,26 +256,20 @@ class _WithReplies(InterceptedCall):
         if self._iterating:
             raise UsageError(MIXED_STYLES)
         self._reading = True
-        call = await self._task
+        call = await self._reached()
         return await call.read()
 
 
-class _WithRequests(InterceptedCall):
-    _written: asyncio.Queue[Any] | None = None
-    _half_closed = False
-
-    def _requests(self, request: Any) -> Any:
-        if request is not None:
-            return request
-        # Interceptors are to see a stream, whether its requests are written or iterated over.
-        self._written = asyncio.Queue()
-        return self._written_requests(self._written)
-
-    async def _written_requests(self, written: asyncio.Queue[Any]) -> AsyncIterator[Any]:
-        while (request := await written.get()) is not EOF:
-            yield request
-            written.task_done()
+async def written_requests(written: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+    """What is written to a request stream: interceptors are to see an iterator all the same."""
+    while (request := await written.get()) is not EOF:
+        yield request
         written.task_done()
+    written.task_done()
+
+
+class _WithRequests(InterceptedCall):
+    _half_closed = False
 
     async def write(self, request: Any) -> None:
         """Send one request; returns when the next may be sent.
@@ -303,13 +343,24 @@ class InterceptedStreamStreamCall(_WithRequests, _WithReplies):
 class Made:
     """The last call that an interceptor has made; None before it has made one."""
 
+    __slots__ = ("_first", "call")
+
     def __init__(self) -> None:
         self.call: Any = None
-        self.first = asyncio.Event()
+        self._first: asyncio.Event | None = None
 
     def set(self, call: Any) -> None:
+        """It has made one."""
         self.call = call
-        self.first.set()
+        if self._first is not None:
+            self._first.set()
+
+    async def first(self) -> None:
+        """Wait until it has made one."""
+        if self.call is None:
+            if self._first is None:
+                self._first = asyncio.Event()
+            await self._first.wait()
 
 
 class _Substitute:
@@ -452,7 +503,7 @@ class SubstituteReplies(_Substitute):
         await super().wait_for_connection()
 
     async def _first_call(self) -> None:
-        made = asyncio.ensure_future(self._made.first.wait())
+        made = asyncio.ensure_future(self._made.first())
         try:
             await asyncio.wait([made, self._task], return_when=asyncio.FIRST_COMPLETED)
         finally:
