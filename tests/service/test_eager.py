@@ -176,6 +176,57 @@ async def test_a_spare_task_is_used_again_and_again() -> None:
     runner.runner.close()
 
 
+async def test_started_within_a_task_which_goes_on_behind_the_first_step() -> None:
+    loop = asyncio.get_running_loop()
+    runner = eager_runner(loop)
+    caller = asyncio.current_task()
+    future: asyncio.Future[None] = loop.create_future()
+    tasks: list[Any] = []
+
+    async def inner() -> None:
+        tasks.append(asyncio.current_task())
+
+    async def outer(waits: bool) -> None:
+        tasks.append(asyncio.current_task())
+        assert runner.start_within(inner()) is None
+        assert asyncio.current_task() is tasks[-2]
+        if waits:
+            await future
+
+    assert runner.start_within(outer(False)) is None
+    assert asyncio.current_task() is caller
+    task = runner.start_within(outer(True))
+    assert asyncio.current_task() is caller
+    assert task is tasks[2]
+    assert None not in tasks
+    assert caller not in tasks
+    assert tasks[0] is not tasks[1]
+    assert tasks[2] is not tasks[3]
+    future.set_result(None)
+    await task
+    runner.close()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python has no need for a spare task")
+async def test_spare_tasks_of_what_was_started_within_are_not_left_behind() -> None:
+    loop = asyncio.get_running_loop()
+    runner = eager_runner(loop)
+    tasks: list[weakref.ref[asyncio.Task[Any]]] = []
+
+    async def nested(depth: int) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(weakref.ref(task))
+        del task
+        if depth:
+            assert runner.start_within(nested(depth - 1)) is None
+
+    for _ in range(3):
+        assert runner.start_within(nested(3)) is None
+    runner.close()
+    await wait_until(lambda: not any(ref() for ref in tasks))
+
+
 async def test_an_exception_that_nobody_caught() -> None:
     runner = Runner()
 
