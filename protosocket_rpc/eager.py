@@ -107,12 +107,17 @@ class _SpareTaskRunner(EagerRunner):
             or spare.task._callbacks
             or spare.task.get_name() is not spare.name
             or _references(task) > _OWN + 2
-            or self._spare is not None
         ):
             spare.adopter.retire()
         else:
-            self._spare = spare
+            self._keep(spare)
         return None
+
+    def _keep(self, spare: _Spare) -> None:
+        if self._spare is None:
+            self._spare = spare
+        else:  # of what was started within
+            spare.adopter.retire()
 
     def start_within(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         loop = self._loop
