@@ -199,7 +199,10 @@ class Connection(Generic[Inbound, Outbound]):
                 self.flush()
         else:
             out.append(data)
-            if self._in_turn or self._flush_due:
+            if self._alone:
+                self._alone = False  # what follows in this turn waits for the others
+                self.flush()
+            elif self._in_turn or self._flush_due:
                 if len(out) < self.flush_every:
                     pass
                 elif self._transport.is_closing():
@@ -208,9 +211,6 @@ class Connection(Generic[Inbound, Outbound]):
                     self._hand_over(out)
                     if self.flush_every < _MOST_PER_BURST:  # a burst: fewer, larger writes
                         self.flush_every <<= 1
-            elif self._alone:
-                self._alone = False  # what follows in this turn waits for the others
-                self.flush()
             else:
                 self._flush_due = True
                 self._loop.call_soon(self._end_turn)
@@ -274,7 +274,8 @@ class Connection(Generic[Inbound, Outbound]):
         """Batch output for so many messages under way: a quarter of them, from 2 to 16.
 
         With all of them in one write, the two sides would take turns instead of working at the
-        same time. Where one is under way, the next message leaves at once.
+        same time. Where one is under way, the next message leaves at once: what else there is to
+        do for it is done while the peer works.
         """
         every = in_flight >> 2
         if every > _MOST_PER_FLUSH:

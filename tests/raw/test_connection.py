@@ -100,6 +100,24 @@ class TestCoalescing:
             assert writes == [16 * 8, 32 * 8, 64 * 8, 64 * 8, 24 * 8]
             connection.close()
 
+    async def test_the_answer_to_one_that_came_alone_leaves_at_once(self) -> None:
+        class Answers(Recorder):
+            def on_messages(self, messages: list[bytes]) -> None:
+                for _ in range(3):
+                    self.connection.send(b"message")
+                    left.append(sum(writes))
+                super().on_messages(messages)
+
+        left: list[int] = []  # after each answer, while the reactor is still at work
+        async with listening() as (server, reactors):
+            mine = Answers()
+            connection, writes = await self.counted(server.target, mine)
+            await wait_until(lambda: reactors)
+            reactors[0].connection.send(b"request")
+            await mine.received(1)
+            assert left == [8, 8, 3 * 8]
+            connection.close()
+
     async def test_the_kernel_agrees(self) -> None:
         async with listening() as (server, reactors):
             connection = await connect(server.target, ByteLineCodec(), Recorder())
