@@ -246,7 +246,7 @@ class Driver {
         call->start(sent, intended);
       }
       uint64_t next = begin + static_cast<uint64_t>(sent * interval);
-      step_until(std::max(next, bench_now() + BENCH_TICK_NS));
+      step_until(std::max<uint64_t>(next, bench_now() + BENCH_TICK_NS));
     }
     result_->elapsed_ns = bench_now() - begin;
     uint64_t patience = bench_now() + BENCH_DRAIN_NS;
