@@ -53,6 +53,11 @@ def _siblings(core: int) -> set[int]:
     return {n for r in ranges for n in range(int(r[0]), int(r[-1]) + 1)}
 
 
+def stolen_seconds() -> float:
+    """Of CPU time that this (virtual) machine was to have since its start, and did not get."""
+    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / _TICKS
+
+
 class Process:
     """A child process pinned to `core`, ended with everything that it started."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import targets
 from benchmarks.open_loop import P999_LIMIT_MS
 from benchmarks.peers import BASELINE, FROM_RUST
-from benchmarks.results import Measurement, OpenLoop, PeerResults, Results, ratio
+from benchmarks.results import Measurement, OpenLoop, PeerResults, Results, ratio, ratio_of_rounds
 from benchmarks.workloads import CONCURRENCIES, FULL, SIZES, STREAM_SIZES
 
 Cell = Callable[[PeerResults], str]
@@ -87,11 +87,13 @@ def _lines(results: Results) -> Iterator[str]:
 
 def _header(results: Results) -> Iterator[str]:
     machine = results.machine
+    share = machine.get("stolen_percent")
+    stolen = f", {share:.2g} % of the CPU time taken by the host" if share is not None else ""
     yield (
         f"Measured {results.date[:16].replace('T', ' ')} UTC at commit `{results.commit}`, "
         f"{results.settings['rounds']} rounds; {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / (1 << 30):.0f} GiB, Linux {machine['kernel']}, load average "
-        f"{machine['load_at_start']:.2f} at the start."
+        f"{machine['load_at_start']:.2f} at the start{stolen}."
     )
     yield ""
     versions = (
@@ -157,7 +159,8 @@ def _rates(results: Results, title: str, columns: dict[str, str]) -> Iterator[st
 def _factor(results: Results, peer: PeerResults, workload: str) -> str:
     """How many times the baseline's rate a peer's is, to go behind it; empty for its own."""
     baseline = results.peers.get(BASELINE)
-    factor = ratio(peer.rate(workload), baseline.rate(workload) if baseline else None)
+    base = baseline.workloads.get(workload) if baseline else None
+    factor = ratio_of_rounds(peer.workloads.get(workload), base)
     return "" if factor is None or peer is baseline else f" {_three(factor)}x"
 
 

@@ -28,6 +28,8 @@ class Round:
     server_us: float
     background: float = 0.0
     """Calls of the other kind per second."""
+    number: int = 0
+    """Of the run's round; those of several peers with the same number belong together."""
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Measurement:
     """Nanoseconds, of all rounds; empty for streams."""
     errors: list[str] = field(default_factory=list)
 
-    def add(self, answer: dict[str, Any]) -> None:
+    def add(self, answer: dict[str, Any], number: int) -> None:
         calls = max(1, answer["calls"])
         self.rounds.append(
             Round(
@@ -47,6 +49,7 @@ class Measurement:
                 answer["client_cpu"] / calls * 1e6,
                 answer["server_cpu"] / calls * 1e6,
                 answer["background"] / answer["seconds"],
+                number,
             )
         )
         self.latency.merge(Histogram.from_json(answer["latency"]))
@@ -63,7 +66,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Measurement:
-        rounds = [Round(**r) for r in data["rounds"]]
+        rounds = [Round(**{"number": n, **r}) for n, r in enumerate(data["rounds"])]
         return cls(rounds, Histogram.from_json(data["latency"]), data["errors"])
 
 
@@ -143,12 +146,6 @@ class Results:
     def measured(self) -> Iterable[tuple[str, PeerResults]]:
         return ((name, peer) for name, peer in self.peers.items() if not peer.left_out)
 
-    def ratio(self, peer: str, baseline: str, workload: str) -> float | None:
-        """Of the medians, or None if one of them is missing."""
-        if peer not in self.peers or baseline not in self.peers:
-            return None
-        return ratio(self.peers[peer].rate(workload), self.peers[baseline].rate(workload))
-
     def save(self, path: Path) -> None:
         data = {
             "date": self.date,
@@ -184,6 +181,16 @@ class Results:
                 peer["costs"],
             )
         return results
+
+
+def ratio_of_rounds(ours: Measurement | None, theirs: Measurement | None) -> float | None:
+    """The median over the rounds of how many times their rate ours was; None without a round that
+    both have. What is slow for a while is so for both sides of a round."""
+    if ours is None or theirs is None:
+        return None
+    base = {each.number: each.rate for each in theirs.rounds}
+    ratios = [each.rate / base[each.number] for each in ours.rounds if base.get(each.number)]
+    return statistics.median(ratios) if ratios else None
 
 
 def ratio(value: float | None, baseline: float | None) -> float | None:

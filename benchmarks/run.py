@@ -13,10 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import certificates
+from benchmarks import certificates, targets
 from benchmarks.open_loop import P999_LIMIT_MS, highest_rate, step_of, step_seconds
 from benchmarks.peer import MixedPeer, Peer, Ready, UnavailableError
-from benchmarks.processes import Driver, PeerFailedError, Process, Server, cores, free_port
+from benchmarks.processes import (
+    Driver,
+    PeerFailedError,
+    Process,
+    Server,
+    cores,
+    free_port,
+    stolen_seconds,
+)
 from benchmarks.results import PeerResults, Results, Step
 from benchmarks.work import Endpoint, Setup, Work
 from benchmarks.workloads import HELD, IDLE, OPEN_LOOP, POOL, Workload
@@ -26,6 +34,8 @@ _REPEATS = 5
 _ROUNDS_OF_MEMORY = 3
 _OVERHEAD_SECONDS = 0.3
 _SESSION_SECONDS = 1.2
+# Rounds of everything; those beyond are of what the goals are about.
+_FULL_ROUNDS = 3
 _WARM_UP = 0.25  # of the measured time
 
 
@@ -81,6 +91,7 @@ class Runner:
     def run(self) -> Results:
         _allow_many_files()
         self._prepare()
+        begin, stolen = time.monotonic(), stolen_seconds()
         with tempfile.TemporaryDirectory() as directory:
             self._directory = Path(directory)
             certificates.write(self._directory)
@@ -88,6 +99,8 @@ class Runner:
                 self._measure()
             except KeyboardInterrupt:
                 self._say("interrupted: the results are those of what was done by then")
+        share = (stolen_seconds() - stolen) / (time.monotonic() - begin)
+        self.results.machine["stolen_percent"] = 100 * share / self.results.machine["cores"]
         return self.results
 
     def _prepare(self) -> None:
@@ -122,33 +135,52 @@ class Runner:
             for peer in peers:
                 self._say(f"costs of {peer.name}")
                 self._costs(peer)
-        sessions = self._sessions(peers)
-        fixed = sum(session.estimate(0.0) for session in sessions)
-        slope = sum(session.estimate(1.0) for session in sessions) - fixed or 1.0
-        clock = Clock(end, self._plan.rounds * (fixed + slope))
-        for number in range(self._plan.rounds if sessions else 0):
+        rounds = [self._sessions(peers, number) for number in range(self._plan.rounds)]
+        fixed = [sum(session.estimate(0.0) for session in sessions) for sessions in rounds]
+        slope = [sum(session.estimate(1.0) for session in sessions) for sessions in rounds]
+        slope = [both - alone for both, alone in zip(slope, fixed, strict=True)]
+        clock = Clock(end, sum(fixed) + sum(slope))
+        for number, sessions in enumerate(rounds):
+            if number >= _FULL_ROUNDS and clock.left() < fixed[number]:
+                self._say(f"no time is left for round {number + 1}")
+                break
             begin = time.monotonic()
-            seconds = _within((clock.left() / (self._plan.rounds - number) - fixed) / slope)
+            seconds = _within((clock.left() - sum(fixed[number:])) / (sum(slope[number:]) or 1.0))
             self.results.settings.setdefault("seconds", []).append(seconds)
             for session in _in_turn(sessions, number):
                 what = f"round {number + 1}/{self._plan.rounds} {session}"
                 self._say(f"{clock} {what}: {len(session.workloads)} x {seconds:.2f} s")
-                self._run_session(session, seconds)
+                self._run_session(session, seconds, number)
                 clock.done += session.estimate(1.0)
-            fixed = time.monotonic() - begin - slope * seconds  # now it is known
+            # Now it is known what else takes time.
+            factor = (time.monotonic() - begin - slope[number] * seconds) / (fixed[number] or 1.0)
+            fixed = [each * factor for each in fixed]
 
-    def _sessions(self, peers: Sequence[Peer]) -> list[Session]:
+    def _sessions(self, peers: Sequence[Peer], number: int) -> list[Session]:
+        """Of one round: everything in the first ones, then what the goals are about."""
         plan = self._plan
         sessions = []
         for setup in dict.fromkeys([Setup(), *(workload.setup for workload in plan.workloads)]):
             for peer in peers:
-                todo = [w for w in plan.workloads if w.setup == setup and w.needs <= peer.supports]
-                open_loop = plan.open_loop and setup == Setup() and "open" in peer.supports
+                goals = targets.needed().get(peer.name, set())
+                todo = [
+                    w
+                    for w in plan.workloads
+                    if w.setup == setup
+                    and w.needs <= peer.supports
+                    and (w.name in goals or number < (1 if w.slow else _FULL_ROUNDS))
+                ]
+                open_loop = (
+                    plan.open_loop
+                    and setup == Setup()
+                    and "open" in peer.supports
+                    and (targets.OPEN_LOOP in goals or number == 0)
+                )
                 if todo or open_loop:
                     sessions.append(Session(peer, setup, todo, open_loop))
         return sessions
 
-    def _run_session(self, session: Session, seconds: float) -> None:
+    def _run_session(self, session: Session, seconds: float, number: int) -> None:
         """Its processes are started again when one has failed."""
         peer, setup, todo, open_loop = session
         result = self.results.peers[peer.name]
@@ -162,7 +194,8 @@ class Runner:
                         length = seconds * workload.stretch
                         warmup = 0.0 if workload.heavy else seconds * _WARM_UP
                         work = replace(workload.work, seconds=length, warmup=warmup)
-                        result.measurement(workload.name).add(driver.measure(work, server))
+                        answer = driver.measure(work, server)
+                        result.measurement(workload.name).add(answer, number)
                     workload = None
                     if open_loop:
                         open_loop = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from benchmarks.results import PeerResults, Results, ratio
+from benchmarks.results import PeerResults, Results, ratio, ratio_of_rounds
 
 COMPILED = "protosocket"
 PURE = "protosocket, pure Python"
 _ITSELF = ""
-_OPEN_LOOP = "open loop"
+OPEN_LOOP = "open loop"
 
 
 class Target(NamedTuple):
@@ -37,7 +37,7 @@ def _targets() -> Iterator[Target]:
         yield Target(workload, "gRPC C++", 4)
         yield Target(workload, "gRPC Go", 5)
     yield Target("busy polling, C=1", "grpc.aio", 25, 20, one)
-    yield Target(_OPEN_LOOP, "grpc.aio", 40, 30)
+    yield Target(OPEN_LOOP, "grpc.aio", 40, 30)
     yield Target("server stream 16 B, 1 at once", "grpc.aio", 40, 20)
     yield Target("server stream 16 B, 1 at once", "gRPC C++", 2)
     for workload in ("unary 1 MiB, C=1", "unary 1 MiB, C=4"):
@@ -63,7 +63,28 @@ IDLE_BYTES = 2048
 def figure(peer: PeerResults | None, workload: str) -> float | None:
     if peer is None:
         return None
-    return peer.highest() if workload == _OPEN_LOOP else peer.rate(workload)
+    return peer.highest() if workload == OPEN_LOOP else peer.rate(workload)
+
+
+def needed() -> dict[str, set[str]]:
+    """The workloads that some goal is about, by the name of the peer."""
+    names: dict[str, set[str]] = {COMPILED: set(), PURE: set()}
+    for target in TARGETS:
+        base = target.base or target.workload
+        for name in (COMPILED, PURE):
+            names[name] |= {target.workload} if target.against else {target.workload, base}
+        if target.against:
+            names.setdefault(target.against, set()).add(base)
+    return names
+
+
+def _got(ours: PeerResults | None, theirs: PeerResults | None, target: Target) -> float | None:
+    if ours is None or theirs is None:
+        return None
+    if target.workload == OPEN_LOOP:
+        return ratio(ours.highest(), theirs.highest())
+    base = target.base or target.workload
+    return ratio_of_rounds(ours.workloads.get(target.workload), theirs.workloads.get(base))
 
 
 def rows(results: Results) -> Iterator[list[str]]:
@@ -80,9 +101,7 @@ def rows(results: Results) -> Iterator[list[str]]:
                 continue
             ours = results.peers.get(name)
             theirs = results.peers.get(target.against or name)
-            got = ratio(
-                figure(ours, target.workload), figure(theirs, target.base or target.workload)
-            )
+            got = _got(ours, theirs, target)
             cells += [f">= {goal:.2f}x", _verdict(got, got is not None and got >= goal)]
         yield cells
     for side in ("client", "server"):

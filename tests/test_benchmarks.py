@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import itertools
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,15 @@ from benchmarks.open_loop import TRIES, highest_rate, step_seconds
 from benchmarks.peer import MixedPeer, Ready
 from benchmarks.peers import BASELINE, FLOOR, PEERS, active_build
 from benchmarks.processes import Driver, cores
-from benchmarks.results import Measurement, PeerResults, Results, Round, Step, ratio
+from benchmarks.results import (
+    Measurement,
+    PeerResults,
+    Results,
+    Round,
+    Step,
+    ratio,
+    ratio_of_rounds,
+)
 from benchmarks.run import Plan, Runner
 from benchmarks.work import Endpoint, Work
 from benchmarks.workloads import FULL, QUICK
@@ -169,10 +178,46 @@ def test_wide_proto_has_500_methods() -> None:
     assert wide.proto().count("rpc ") == 500
 
 
+def test_a_ratio_is_the_median_of_the_rounds_that_both_have() -> None:
+    ours = Measurement([Round(rate, 1.0, 1.0, number=n) for n, rate in enumerate((10, 40, 30))])
+    theirs = Measurement([Round(rate, 1.0, 1.0, number=n) for n, rate in ((0, 5), (2, 10), (3, 1))])
+    assert ratio_of_rounds(ours, theirs) == 2.5
+    assert ratio_of_rounds(ours, Measurement([Round(1.0, 1.0, 1.0, number=7)])) is None
+    assert ratio_of_rounds(None, theirs) is None
+
+
+def test_rounds_of_older_results_are_numbered(tmp_path: Path) -> None:
+    _results().save(tmp_path / "r.json")
+    text = (tmp_path / "r.json").read_text()
+    assert ',"number":0' in text
+    (tmp_path / "r.json").write_text(re.sub(r',"number":\d', "", text))
+    measured = Results.load(tmp_path / "r.json").peers["grpc.aio"].workloads["unary 11 B, C=64"]
+    assert [each.number for each in measured.rounds] == [0, 1, 2]
+
+
+def test_later_rounds_are_of_what_the_goals_are_about() -> None:
+    plan = Plan(FULL, rounds=5, minutes=1, open_loop=True, costs=False, here=True)
+    runner = Runner(plan, PEERS, print)
+    rounds = [runner._sessions(PEERS, number) for number in range(5)]
+    done = [{(s.peer.name, w.name) for s in sessions for w in s.workloads} for sessions in rounds]
+    searched = [{s.peer.name for s in sessions if s.open_loop} for sessions in rounds]
+    everything = {(p.name, w.name) for p in PEERS for w in FULL if w.needs <= p.supports}
+    assert done[0] == everything
+    assert {name for _, name in done[0] - done[1]} == {"unary 1 MiB, C=256", "unary 1 MiB, C=1000"}
+    assert done[1] == done[2]
+    assert done[3] == done[4]
+    assert done[4] == {pair for pair in everything if pair[1] in targets.needed().get(pair[0], ())}
+    assert searched[0] == {p.name for p in PEERS if "open" in p.supports}
+    assert searched[1:] == [{"grpc.aio", targets.COMPILED, targets.PURE}] * 4
+
+
 def _results() -> Results:
     results = Results.begin({"rounds": 3})
     for name, scale in (("grpc.aio", 1.0), (targets.COMPILED, 60.0), (targets.PURE, 20.0)):
-        rounds = [Round(scale * rate, 1.0, 2.0) for rate in (90.0, 110.0, 100.0)]
+        rounds = [
+            Round(scale * rate, 1.0, 2.0, number=number)
+            for number, rate in enumerate((90.0, 110.0, 100.0))
+        ]
         peer = PeerResults({"python": "3"})
         peer.workloads["unary 11 B, C=64"] = Measurement(rounds, Histogram([10**6, 2 * 10**6]))
         results.peers[name] = peer
@@ -382,6 +427,7 @@ def test_a_run_measures_real_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert list(measured.workloads) == [w.name for w in workloads[: 1 + streams]]
         for workload in measured.workloads.values():
             assert workload.errors == []
+            assert len(workload.rounds) == 1
             assert workload.rounds[0].rate > 0
         latency = measured.workloads["unary 11 B, C=16"].latency
         assert 0 < latency.percentile(50) <= latency.percentile(99)
