@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl as ssl_module
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -51,6 +50,9 @@ class Channel:
     Needs no event loop to be made: it connects when the first call is. May be used by several
     event loops, on several threads, and in the children of a process that forks: each loop has
     connections of its own, which end with it.
+
+    Attributes:
+        connectors: where calls get their connections from, by event loop.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Channel:
         for interceptor in interceptors:
             check(interceptor)
         self._interceptors = list(interceptors)
-        self._connectors = PerLoop(
+        self.connectors = PerLoop(
             "Channel",
             partial(
                 Connector,
@@ -108,10 +110,7 @@ class Channel:
             UsageError: the channel is closed.
             RuntimeError: no event loop is running.
         """
-        connector = self._connectors.latest
-        if connector is None or connector.loop is not asyncio.get_running_loop():
-            connector = self._connectors.get()
-        return connector
+        return self.connectors.get()
 
     # -- methods ---------------------------------------------------------------------------
 
@@ -201,13 +200,13 @@ class Channel:
 
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
         """The channel's state; connects if it is idle and that is asked for."""
-        if self._connectors.closed:
+        if self.connectors.closed:
             return ChannelConnectivity.SHUTDOWN
         if try_to_connect:
             connector = self.connector()
             connector.connect()
             return connector.state
-        found = self._connectors.find()
+        found = self.connectors.find()
         return ChannelConnectivity.IDLE if found is None else found.state
 
     async def wait_for_state_change(self, last_observed_state: ChannelConnectivity) -> None:
@@ -223,7 +222,7 @@ class Channel:
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel. Calls in flight may end for `grace` seconds, then are cancelled."""
-        await self._connectors.close(grace)
+        await self.connectors.close(grace)
 
     async def __aenter__(self) -> Channel:
         return self

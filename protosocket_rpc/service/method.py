@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict, TypeVar
 
 from protosocket_rpc.metadata import MetadataLike
 from protosocket_rpc.service.call import (
@@ -30,9 +31,13 @@ from protosocket_rpc.wire.metadata import encode_metadata
 
 if TYPE_CHECKING:
     from protosocket_rpc.service.channel import Channel
+    from protosocket_rpc.service.connector import Connector
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
+
+# Looked up once: every call asks. None if no loop is running.
+_running_loop: Final = asyncio._get_running_loop
 
 
 class CallOptions(TypedDict, total=False):
@@ -57,6 +62,7 @@ class Method:
 
     def __init__(self, channel: Channel, descriptor: MethodDescriptor[Any, Any]) -> None:
         self.channel = channel
+        self._connectors = channel.connectors
         self.path: str = descriptor.path
         # No path at all would open no RPC; this one is as unknown to every server.
         self.field: bytes = method_field(descriptor.path or "/")
@@ -75,6 +81,14 @@ class Method:
         self._auth_context = AuthMetadataContext(f"https://{channel.target}/{service}", name)
         # Calls have nothing to take from the channel, unless they say so themselves.
         self.plain: bool = not self._compression and channel.credentials.call is None
+
+    def connector(self) -> Connector:
+        """Where calls get their connection from, on the running loop; see `PerLoop.get`."""
+        connectors = self._connectors
+        latest = connectors.latest
+        if latest is None or latest.loop is not _running_loop():
+            return connectors.get()
+        return latest
 
     def take_request(self, call: Call, request: Any) -> bool:
         """Give a call its one request. False: that does not go, and the call has failed."""
@@ -144,7 +158,7 @@ class UnaryUnaryMultiCallable(Generic[Request, Reply]):
         method = self._method
         call: UnaryUnaryCall[Request, Reply] = UnaryUnaryCall(
             method,
-            method.channel.connector(),
+            method.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
@@ -177,7 +191,7 @@ class UnaryStreamMultiCallable(Generic[Request, Reply]):
         method = self._method
         rpc = ReplyStream(
             method,
-            method.channel.connector(),
+            method.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
@@ -214,7 +228,7 @@ class StreamUnaryMultiCallable(Generic[Request, Reply]):
         method = self._method
         call: StreamUnaryCall[Request, Reply] = StreamUnaryCall(
             method,
-            method.channel.connector(),
+            method.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else encode_metadata(metadata),
             wait_for_ready,
@@ -250,7 +264,7 @@ class StreamStreamMultiCallable(Generic[Request, Reply]):
         method = self._method
         rpc = ReplyStreamRequests(
             method,
-            method.channel.connector(),
+            method.connector(),
             method.timeout if timeout is None else timeout,
             None if metadata is None else encode_metadata(metadata),
             wait_for_ready,

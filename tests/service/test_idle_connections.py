@@ -84,7 +84,7 @@ def traced(request: pytest.FixtureRequest) -> Iterator[None]:
 
 async def connected(channel: ps.Channel, count: int) -> None:
     await channel.channel_ready()
-    connector = channel._connectors.get()
+    connector = channel.connector()
     await wait_until(lambda: len(connector.ready) == count)
     await wait_until(lambda: all(session.heard for session in connector.ready))
 
