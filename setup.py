@@ -37,6 +37,7 @@ MODULES = [
     "service/counted",
     "service/deadlines",
     "service/flow",
+    "service/handler",
     "service/limits",
     "service/method",
     "service/reply_stream",

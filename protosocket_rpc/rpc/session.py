@@ -77,7 +77,7 @@ class Session(Reactor[Message, Outbound]):
     def on_messages(self, messages: list[Message]) -> None:
         rpcs = self.rpcs
         for message in messages:
-            rpc = rpcs.get(message.id)
+            rpc = rpcs.get(message.id) if rpcs else None
             if rpc is None:
                 self.on_unknown(message)
                 continue

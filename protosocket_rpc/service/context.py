@@ -17,7 +17,7 @@ from protosocket_rpc.metadata import (
 )
 from protosocket_rpc.service.compression import Compression, wire_compression
 from protosocket_rpc.service.flow import MessageRefused
-from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.handler import Handler
 from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.server_session import ServerRpc

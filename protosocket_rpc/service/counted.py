@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.service.context import ServicerContext
-from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.handler import Handler
 from protosocket_rpc.service.metrics import ServerMetrics
 from protosocket_rpc.status import CANCELLED, OK
 from protosocket_rpc.wire.frame import Frame

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from protosocket_rpc.metadata import metadata_from_wire
+from protosocket_rpc.service.coroutines import run_replies
 from protosocket_rpc.service.current import CURRENT_RPC
 from protosocket_rpc.service.descriptor import (
     BYTES,
@@ -18,7 +19,8 @@ from protosocket_rpc.service.descriptor import (
     UnaryStreamMethod,
     UnaryUnaryMethod,
 )
-from protosocket_rpc.service.handlers import Handler, run_replies, service_handlers
+from protosocket_rpc.service.handler import Handler
+from protosocket_rpc.service.handlers import service_handlers
 from protosocket_rpc.service.interceptors import Interceptor
 from protosocket_rpc.service.rpc_handlers import (
     DictionaryGenericHandler,

@@ -14,7 +14,7 @@ from protosocket_rpc.raw import RawServer
 from protosocket_rpc.service.connectivity import ServerConnectivity
 from protosocket_rpc.service.counted import CountedContext
 from protosocket_rpc.service.deadlines import Deadlines
-from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.handler import Handler
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.metrics import ServerMetrics, Snapshot, empty_snapshot
 from protosocket_rpc.service.routes import Routes

@@ -15,7 +15,7 @@ from protosocket_rpc.service.auth import Auth, auth_of
 from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.credentials import ServerCredentials
 from protosocket_rpc.service.deadlines import Deadlines
-from protosocket_rpc.service.handlers import Handler
+from protosocket_rpc.service.handler import Handler
 from protosocket_rpc.service.metrics import REFUSED
 from protosocket_rpc.service.server_session import ServerSession
 from protosocket_rpc.status import INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED

@@ -173,6 +173,8 @@ class ServerRpc(ServiceRpc):
     send: SendHalf | None = None
     receive: ReceiveHalf | None = None
     ended: bool = False
+    # In the table of the session's RPCs.
+    _listed: bool = False
     # How to compress replies: a value of Frame.compression.
     compression: int = 0
     skip_compression: bool = False
@@ -245,12 +247,16 @@ class ServerRpc(ServiceRpc):
             self.on_request(body)
             if self.ended:
                 return False
-            session.rpcs[self.id] = self
+            self._list()
             return True
-        session.rpcs[self.id] = self
+        self._list()
         if body is not None:
             self._on_body(opening)
         return not self.ended
+
+    def _list(self) -> None:
+        self.session.rpcs[self.id] = self
+        self._listed = True
 
     def _refuse_kind(self) -> bool:
         requests = "stream" if self.streams_requests else "unary"
@@ -418,7 +424,8 @@ class ServerRpc(ServiceRpc):
         """The RPC has ended, and `frames` are its last."""
         self.ended = True
         session = self.session
-        session.rpcs.pop(self.id, None)
+        if self._listed:
+            session.rpcs.pop(self.id, None)
         if self.send is not None:
             self.send.drop()
             if self.streams_replies:
