@@ -31,9 +31,9 @@ from protosocket_rpc.service.call_credentials import (
     composite_call_credentials,
     metadata_call_credentials,
 )
+from protosocket_rpc.service.call_details import ClientCallDetails
 from protosocket_rpc.service.channel import Channel, insecure_channel, secure_channel
 from protosocket_rpc.service.client_interceptors import (
-    ClientCallDetails,
     ClientInterceptor,
     ClientInvocation,
     StreamStreamClientInterceptor,

@@ -158,8 +158,7 @@ class _Given(_Lazy):
 
     __slots__ = ("given",)
 
-    def __init__(self, given: tuple[Metadatum, ...]) -> None:
-        self.given: tuple[Metadatum, ...] | None = given
+    given: tuple[Metadatum, ...] | None
 
     def __getattr__(self, name: str) -> Any:
         values = super().__getattr__(name)
@@ -173,10 +172,14 @@ class _Given(_Lazy):
 def given_metadata(metadata: MetadataLike | None) -> Metadata:
     """What a caller gave, or None, as metadata for interceptors to look at and to change."""
     if metadata is None:
-        return _Given(())
-    if isinstance(metadata, (tuple, list)):
-        return _Given(tuple(metadata))
-    return Metadata.from_tuple(metadata)
+        given: tuple[Metadatum, ...] = ()
+    elif isinstance(metadata, (tuple, list)):
+        given = tuple(metadata)
+    else:
+        return Metadata.from_tuple(metadata)
+    made = _Given.__new__(_Given)
+    made.given = given
+    return made
 
 
 def unseen_metadata(metadata: MetadataLike | None) -> MetadataLike | None:

@@ -24,10 +24,10 @@ from protosocket_rpc.compat.grpcio import check_loop
 from protosocket_rpc.errors import AioRpcError
 from protosocket_rpc.per_loop import PerLoop
 from protosocket_rpc.service.channel import Channel
-from protosocket_rpc.service.client_interceptors import InterceptedMethod
 from protosocket_rpc.service.connectivity import ChannelConnectivity
 from protosocket_rpc.service.connector import Connector
 from protosocket_rpc.service.descriptor import MethodDescriptor
+from protosocket_rpc.service.intercepting import InterceptedMethod
 from protosocket_rpc.status import StatusCode
 
 _FAILED = (ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN)

@@ -12,7 +12,6 @@ from protosocket_rpc.raw import parse_addresses
 from protosocket_rpc.service.client_interceptors import (
     ClientInterceptor,
     check,
-    intercept,
     stages_for,
 )
 from protosocket_rpc.service.compression import Compression, wire_compression
@@ -29,6 +28,7 @@ from protosocket_rpc.service.descriptor import (
     UnaryStreamMethod,
     UnaryUnaryMethod,
 )
+from protosocket_rpc.service.intercepting import intercept
 from protosocket_rpc.service.interceptors import Interceptor
 from protosocket_rpc.service.limits import RpcLimits
 from protosocket_rpc.service.method import (

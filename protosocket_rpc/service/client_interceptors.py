@@ -1,76 +1,29 @@
 """Interceptors of a channel: ``grpc.aio``'s, and this package's own, in any order.
 
-They are folded once for each method. What they run in is a task per call, and what the caller
-holds is an `InterceptedCall`, which does as the call that comes out of them does::
-
-    caller ── InterceptedCall ── task: stage ──> stage ──> ... ──> the call itself
+Those of a method become its stages, once; `service.intercepting` runs them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from protosocket_rpc.errors import AioRpcError
 from protosocket_rpc.metadata import (
     Metadata,
-    MetadataLike,
-    given_metadata,
-    unseen_metadata,
 )
-from protosocket_rpc.service.call import Call, StreamUnaryCall, UnaryUnaryCall
-from protosocket_rpc.service.call_credentials import CallCredentials
-from protosocket_rpc.service.compression import Compression
+from protosocket_rpc.service.call_details import ClientCallDetails
+from protosocket_rpc.service.decision import Proceed
 from protosocket_rpc.service.descriptor import MethodDescriptor
-from protosocket_rpc.service.intercepted import (
-    Decision,
-    InterceptedCall,
-    InterceptedStreamStreamCall,
-    InterceptedStreamUnaryCall,
-    InterceptedUnaryStreamCall,
-    InterceptedUnaryUnaryCall,
-    Made,
-    SubstituteReplies,
-    SubstituteReply,
-    written_requests,
-)
+from protosocket_rpc.service.intercepting import Stage
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, chain
-from protosocket_rpc.service.stream_call import StreamCall, StreamStreamCall, UnaryStreamCall
 from protosocket_rpc.service.sync_handlers import is_async
 from protosocket_rpc.status import StatusCode
 
 if TYPE_CHECKING:
-    from protosocket_rpc.service.connector import Connector
-
-
-class ClientCallDetails(NamedTuple):
-    """A call that is about to be made: ``grpc.aio.ClientCallDetails``.
-
-    Attributes:
-        method: its path, as bytes.
-        timeout: seconds; None for none.
-        metadata: to go with the request.
-        credentials, wait_for_ready, compression: as for the call.
-    """
-
-    method: bytes
-    timeout: float | None
-    metadata: Metadata | None
-    credentials: CallCredentials | None
-    wait_for_ready: bool | None
-    compression: Compression | None = None
-
-
-Proceed = Callable[[Any, Any], Awaitable[Any]]
-"""Goes on with a call: takes its details and its request, or iterator of requests."""
-
-Start = Callable[[ClientCallDetails, Any], Any]
-"""Starts a call, of its details and its request."""
-
-Stage = Callable[[Proceed, ClientCallDetails, Any], Awaitable[Any]]
-"""An interceptor as it is run: takes what comes next, the details, and the request."""
+    pass
 
 
 class ClientInterceptor(ABC):  # noqa: B024  # as in grpc.aio: the base of the four below
@@ -288,196 +241,3 @@ def _own_stage(
         return await call.only_reply(first(call))
 
     return stage
-
-
-class _Link:
-    """A stage, and what comes after it: another stage, or the call itself.
-
-    Args:
-        next: the stage after this one; None if this is the last.
-        start: makes the call.
-    """
-
-    __slots__ = ("_next", "_stage", "_start", "_streams_replies")
-
-    def __init__(
-        self, stage: Stage, next: _Link | None, start: Start, streams_replies: bool
-    ) -> None:
-        self._stage = stage
-        self._next = next
-        self._start = start
-        self._streams_replies = streams_replies
-
-    async def run(self, details: ClientCallDetails, request: Any) -> Any:
-        """Run the stage: the call that it gives."""
-        going_on = _GoingOn(self, details)
-        result = await self._stage(going_on.go_on, details, request)
-        if isinstance(result, _CALLS):
-            return result
-        if self._streams_replies:
-            return SubstituteReplies(result, going_on)
-        return SubstituteReply(result, going_on)
-
-    async def go_on(self, details: ClientCallDetails, request: Any) -> Any:
-        """What comes after the stage."""
-        if self._next is None:
-            return self._start(details, request)
-        return await self._next.run(details, request)
-
-
-class _GoingOn(Made):
-    """How an interceptor goes on with a call that has these details."""
-
-    __slots__ = ("_details", "_link")
-
-    def __init__(self, link: _Link, details: ClientCallDetails) -> None:
-        super().__init__()
-        self._link = link
-        self._details = details
-
-    async def go_on(self, details: Any, request: Any) -> Any:
-        """The continuation: what the interceptor is given."""
-        if details is not self._details:
-            details = _completed(details, self._details.compression)
-        link = self._link
-        call = await link.go_on(details, request)
-        self.set(call)
-        return call
-
-
-# What interceptors return if it is not a reply.
-_CALLS = (Call, StreamCall, InterceptedCall, SubstituteReply, SubstituteReplies)
-
-
-def _completed(details: Any, compression: Compression | None) -> ClientCallDetails:
-    """Details as an interceptor made them, perhaps of a class of its own."""
-    method = details.method
-    return ClientCallDetails(
-        method.encode() if isinstance(method, str) else method,
-        details.timeout,
-        details.metadata,
-        details.credentials,
-        _optional(details, "wait_for_ready"),
-        _optional(details, "compression") or compression,
-    )
-
-
-def _optional(details: Any, field: str) -> Any:
-    try:
-        return getattr(details, field, None)
-    except IndexError:  # a shorter tuple, of a class that is derived from ours as well
-        return None
-
-
-# -- calling -------------------------------------------------------------------------------
-
-_INTERCEPTED: dict[tuple[bool, bool], type[InterceptedCall]] = {
-    (False, False): InterceptedUnaryUnaryCall,
-    (False, True): InterceptedUnaryStreamCall,
-    (True, False): InterceptedStreamUnaryCall,
-    (True, True): InterceptedStreamStreamCall,
-}
-_PLAIN: dict[tuple[bool, bool], type[Any]] = {
-    (False, False): UnaryUnaryCall,
-    (False, True): UnaryStreamCall,
-    (True, False): StreamUnaryCall,
-    (True, True): StreamStreamCall,
-}
-
-
-class InterceptedMethod:
-    """Calls a method by way of interceptors: the multi-callables of a channel that has some."""
-
-    def __init__(
-        self,
-        descriptor: MethodDescriptor[Any, Any],
-        connector: Callable[[], Connector],
-        run: Proceed,
-    ) -> None:
-        """Use `intercept`.
-
-        Args:
-            connector: gives the connector of the running loop.
-            run: makes a call of its details and its request.
-        """
-        self._method = descriptor.path.encode()
-        self._connector = connector
-        self._run = run
-        self._streams_requests = descriptor.streams_requests
-        kind = descriptor.streams_requests, descriptor.streams_replies
-        self._plain = _PLAIN[kind]
-        self._make: Any = _INTERCEPTED[kind]
-
-    def __call__(
-        self,
-        request: Any = None,
-        timeout: float | None = None,
-        metadata: MetadataLike | None = None,
-        credentials: CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: Compression | None = None,
-        *,
-        request_iterator: Any = None,
-    ) -> Any:
-        """Start a call, with the arguments of the method's kind."""
-        runner = self._connector().runner
-        written: asyncio.Queue[Any] | None = None
-        if request is None:
-            request = request_iterator
-            if request is None and self._streams_requests:
-                written = asyncio.Queue()
-                request = written_requests(written)
-        details = ClientCallDetails(
-            self._method,
-            timeout,
-            given_metadata(metadata),
-            credentials,
-            wait_for_ready,
-            compression,
-        )
-        decision = Decision()
-        task = runner.start_within(decision.reach(self._run, details, request))
-        if type(decision.call) is self._plain and written is None:
-            return decision.call  # it is what interceptors that never wait come to
-        return self._make(decision, task, timeout, written)
-
-
-def intercept(
-    stages: Sequence[Stage],
-    descriptor: MethodDescriptor[Any, Any],
-    connector: Callable[[], Connector],
-    method: Callable[[MethodDescriptor[Any, Any]], Any],
-) -> InterceptedMethod:
-    """A method with stages before it.
-
-    Args:
-        connector: gives the connector of the running loop.
-        method: makes the callable of a method without interceptors.
-    """
-    others: dict[bytes, Any] = {}  # interceptors may call another method instead
-    plain = method(descriptor)
-    path = descriptor.path.encode()
-
-    def start(details: ClientCallDetails, request: Any) -> Any:
-        target = plain
-        if details.method != path:
-            target = others.get(details.method)
-            if target is None:
-                other = type(descriptor)(
-                    details.method.decode(), descriptor.request, descriptor.reply
-                )
-                target = others[details.method] = method(other)
-        return target(
-            request,
-            timeout=details.timeout,
-            metadata=unseen_metadata(details.metadata),
-            credentials=details.credentials,
-            wait_for_ready=details.wait_for_ready,
-            compression=details.compression,
-        )
-
-    link: _Link | None = None
-    for stage in reversed(stages):
-        link = _Link(stage, link, start, descriptor.streams_replies)
-    assert link is not None
-    return InterceptedMethod(descriptor, connector, link.run)

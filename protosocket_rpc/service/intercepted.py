@@ -8,48 +8,14 @@ from typing import Any
 
 from protosocket_rpc.errors import AioRpcError, UsageError
 from protosocket_rpc.metadata import Metadata
-from protosocket_rpc.service.call import LOCALLY_CANCELLED, caught
+from protosocket_rpc.service.call import LOCALLY_CANCELLED
 from protosocket_rpc.service.context import EOF
 from protosocket_rpc.service.debug import DebugString
+from protosocket_rpc.service.decision import Decision, Made
 from protosocket_rpc.service.stream_call import MIXED_STYLES
 from protosocket_rpc.status import StatusCode
 
 DoneCallback = Callable[[Any], Any]
-
-
-class Decision:
-    """What the interceptors of one call come to.
-
-    Attributes:
-        call: the call that they gave; None while they are at work, or if they have failed.
-        error: what they raised.
-    """
-
-    __slots__ = ("_traceback", "call", "error")
-
-    def __init__(self) -> None:
-        self.call: Any = None
-        self.error: BaseException | None = None
-
-    async def reach(self, run: Callable[[Any, Any], Any], details: Any, request: Any) -> None:
-        """Run the interceptors."""
-        try:
-            self.call = await run(details, request)
-        except BaseException as error:
-            self.error = caught(error)
-            self._traceback = self.error.__traceback__
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                raise
-
-    def reached(self) -> bool:
-        """True if the interceptors have ended."""
-        return self.call is not None or self.error is not None
-
-    def result(self) -> Any:
-        """The call that they gave. Raises what they raised."""
-        if self.error is not None:
-            raise self.error.with_traceback(self._traceback)
-        return self.call
 
 
 class InterceptedCall:
@@ -338,29 +304,6 @@ class InterceptedStreamStreamCall(_WithRequests, _WithReplies):
 
 
 # -- what interceptors give instead of a call ----------------------------------------------
-
-
-class Made:
-    """The last call that an interceptor has made; None before it has made one."""
-
-    __slots__ = ("_first", "call")
-
-    def __init__(self) -> None:
-        self.call: Any = None
-        self._first: asyncio.Event | None = None
-
-    def set(self, call: Any) -> None:
-        """It has made one."""
-        self.call = call
-        if self._first is not None:
-            self._first.set()
-
-    async def first(self) -> None:
-        """Wait until it has made one."""
-        if self.call is None:
-            if self._first is None:
-                self._first = asyncio.Event()
-            await self._first.wait()
 
 
 class _Substitute:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from protosocket_rpc.errors import AbortError, AioRpcError, BaseError, InternalError, UsageError
 from protosocket_rpc.metadata import Metadata
 from protosocket_rpc.service import call, intercepted, stream_call
+from protosocket_rpc.service.call_details import ClientCallDetails
 from protosocket_rpc.service.channel import Channel, insecure_channel, secure_channel
 from protosocket_rpc.service.client_interceptors import (
-    ClientCallDetails,
     ClientInterceptor,
     StreamStreamClientInterceptor,
     StreamUnaryClientInterceptor,
