@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, help="name of the JSON file")
     full.add_argument("--peers", metavar="NAME,...", help="only these: " + ", ".join(
         peer.name.replace(",", "") for peer in PEERS))  # fmt: skip
-    full.add_argument("--rounds", type=int, default=3)
+    full.add_argument(
+        "--rounds", type=int, default=5, help="three of everything, then what the goals are about"
+    )
     full.add_argument(
         "--budget", dest="minutes", type=float, default=35, help="minutes, after installation"
     )
