@@ -169,8 +169,8 @@ async def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> R
         due = min(total, due_calls(clock() - begin, interval))
         while sent < due:
             lateness.append(clock() - begin - int(sent * interval))
-            call = invoke(request(sent))
-            if not hasattr(call, "add_done_callback"):
+            call: Any = invoke(request(sent))
+            if not hasattr(type(call), "add_done_callback"):
                 call = asyncio.ensure_future(call)
             running[sent] = call
             call.add_done_callback(partial(on_end, sent))
