@@ -30,7 +30,7 @@ from benchmarks.work import Endpoint, Setup, Work
 from benchmarks.workloads import HELD, IDLE, OPEN_LOOP, POOL, Workload
 
 _SEARCH_SECONDS = 18.0
-_REPEATS = 5
+_REPEATS = 3
 _ROUNDS_OF_MEMORY = 3
 _OVERHEAD_SECONDS = 0.3
 _SESSION_SECONDS = 1.2
@@ -153,7 +153,8 @@ class Runner:
                 self._run_session(session, seconds, number)
                 clock.done += session.estimate(1.0)
             # Now it is known what else takes time.
-            factor = (time.monotonic() - begin - slope[number] * seconds) / (fixed[number] or 1.0)
+            other = time.monotonic() - begin - slope[number] * seconds
+            factor = max(0.0, other) / (fixed[number] or 1.0)
             fixed = [each * factor for each in fixed]
 
     def _sessions(self, peers: Sequence[Peer], number: int) -> list[Session]:
@@ -168,7 +169,7 @@ class Runner:
                     for w in plan.workloads
                     if w.setup == setup
                     and w.needs <= peer.supports
-                    and (w.name in goals or number < (1 if w.slow else _FULL_ROUNDS))
+                    and (w.name in goals or number < (1 if w.heavy else _FULL_ROUNDS))
                 ]
                 open_loop = (
                     plan.open_loop

@@ -18,13 +18,9 @@ class Workload(NamedTuple):
 
     @property
     def heavy(self) -> bool:
-        """So much in flight that even one call of each worker takes long: no warm-up."""
+        """So much in flight that even one call of each worker takes long: there is no warm-up, and
+        one measurement, which takes as long as many others, is enough."""
         return self.work.size * self.work.concurrency >= 1 << 26
-
-    @property
-    def slow(self) -> bool:
-        """So much in flight that one measurement takes as long as many others: one is enough."""
-        return self.work.size * self.work.concurrency >= 1 << 28
 
 
 SIZES = {"11 B": 11, "1 KiB": 1 << 10, "64 KiB": 1 << 16, "1 MiB": 1 << 20}
