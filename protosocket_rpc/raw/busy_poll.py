@@ -1,4 +1,4 @@
-"""Busy polling: for a while after each traffic, the event loop polls instead of sleeping.
+"""Busy polling: while an answer is due, and for a while after each traffic, the loop never sleeps.
 
 A loop that sleeps has to be woken by the system, which takes longer than a small call. A callback
 that is always due keeps the loop from sleeping: it looks for events, finds none, and looks again.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from protosocket_rpc.raw.codec import Codec, Inbound, Outbound
@@ -17,6 +17,9 @@ from protosocket_rpc.raw.connection import Connection, Registry
 from protosocket_rpc.raw.limits import Limits
 from protosocket_rpc.raw.polled import PolledConnection
 from protosocket_rpc.raw.reactor import Reactor
+
+# Seconds between two looks whether an answer is still due.
+_RECHECK: Final = 0.0005
 
 
 class BusyPoller:
@@ -31,15 +34,25 @@ class BusyPoller:
         self._context = Context()  # nobody's in particular
         self._asked = 0.0
         self._until = 0.0
+        # Those with traffic since the time last ran out, or with an answer that was due then.
+        self._active: set[PolledConnection[Any, Any]] = set()
         self.polling = False
 
-    def touch(self, seconds: float, /) -> None:
-        """Poll for so many seconds from now on. The clock is read by the next turn of the loop."""
+    def touch(self, connection: PolledConnection[Any, Any], seconds: float, /) -> None:
+        """There is traffic on `connection`: poll for so many seconds from now on, at least.
+
+        The clock is read by the next turn of the loop.
+        """
+        self._active.add(connection)
         if seconds > self._asked:
             self._asked = seconds
             if not self.polling:
                 self._loop.call_soon(self._poll, context=self._context)
                 self.polling = True
+
+    def forget(self, connection: PolledConnection[Any, Any], /) -> None:
+        """`connection` is gone. Others may go on polling."""
+        self._active.discard(connection)
 
     def _poll(self) -> None:
         now = time.monotonic()  # uvloop's own clock counts milliseconds
@@ -47,8 +60,13 @@ class BusyPoller:
             self._until = max(self._until, now + self._asked)
             self._asked = 0.0
         elif now >= self._until:
+            # Answers that come or go are traffic: it is enough to look now and then.
             self.polling = False
-            return
+            self._active = {each for each in self._active if each.awaits()}
+            if not self._active:
+                return
+            self.polling = True
+            self._until = now + _RECHECK
         self._loop.call_soon(self._poll, context=self._context)
 
 
@@ -77,7 +95,8 @@ def make_connection(
     """A connection: with busy polling, or one that knows nothing of it.
 
     Args:
-        busy_poll: how many seconds to poll after each traffic; None for not at all.
+        busy_poll: how many seconds to poll after each traffic, and while an answer is due; None
+            for not at all.
 
     The other arguments are those of `Connection`.
     """

@@ -39,8 +39,9 @@ async def connect(
         limits: what this connection may hold.
         log_ends: log why the connection has ended, unless it was closed in good order. For a
             reactor that does so itself, False.
-        busy_poll: poll instead of sleeping for so many seconds after each traffic: a shorter
-            latency, for a core that is never idle meanwhile. None for not at all.
+        busy_poll: poll instead of sleeping for so many seconds after each traffic, and while
+            `Reactor.awaits`: a shorter latency, for a core that is never idle meanwhile. None for
+            not at all.
 
     Raises:
         OSError: there is no connection to be had; of the class that says why, such as

@@ -13,8 +13,12 @@ from protosocket_rpc.raw.reactor import Reactor
 class Poller(Protocol):
     """Keeps an event loop polling."""
 
-    def touch(self, seconds: float, /) -> None:
-        """There is traffic: poll for so many seconds from now on."""
+    def touch(self, connection: PolledConnection[Any, Any], seconds: float, /) -> None:
+        """There is traffic on `connection`: poll for so many seconds from now on, at least."""
+        ...  # a protocol has no body
+
+    def forget(self, connection: PolledConnection[Any, Any], /) -> None:
+        """`connection` is gone."""
         ...  # a protocol has no body
 
 
@@ -52,10 +56,26 @@ class PolledConnection(Connection[Inbound, Outbound]):
         self._poller = poller
         self._poll_seconds = poll_seconds
 
+    def awaits(self) -> bool:
+        """True while an answer is due, to the peer or from it."""
+        return self._reactor.awaits()
+
     def data_received(self, data: bytes) -> None:
-        self._poller.touch(self._poll_seconds)
+        self._poller.touch(self, self._poll_seconds)
         super().data_received(data)
 
+    def filled(self, size: int) -> None:
+        self._poller.touch(self, self._poll_seconds)
+        super().filled(size)
+
     def write(self, data: bytes) -> None:
-        self._poller.touch(self._poll_seconds)
+        self._poller.touch(self, self._poll_seconds)
         super().write(data)
+
+    def write_parts(self, parts: list[Any]) -> None:
+        self._poller.touch(self, self._poll_seconds)
+        super().write_parts(parts)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._poller.forget(self)
+        super().connection_lost(exc)

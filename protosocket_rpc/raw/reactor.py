@@ -42,6 +42,10 @@ class Reactor(Generic[Inbound, Outbound]):
         """
         return 0
 
+    def awaits(self) -> bool:
+        """True while an answer is due, to this side or from it. See busy polling."""
+        return False
+
     def on_eof(self) -> bool:
         """The peer will send no more. Return True to go on sending to it; not on TLS."""
         return False

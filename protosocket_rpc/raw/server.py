@@ -182,8 +182,9 @@ async def serve(
         reuse_port: share the port with other processes that say so too.
         log_ends: log why a connection has ended, unless it was closed in good order. For a
             reactor that does so itself, False.
-        busy_poll: poll instead of sleeping for so many seconds after each traffic: a shorter
-            latency, for a core that is never idle meanwhile. None for not at all.
+        busy_poll: poll instead of sleeping for so many seconds after each traffic, and while
+            `Reactor.awaits`: a shorter latency, for a core that is never idle meanwhile. None for
+            not at all.
 
     Raises:
         OSError: the address is not to be had.

@@ -52,8 +52,9 @@ async def connect(
         max_unread: bytes of streams that may have arrived and not been read by the application,
             of all streams together, each message counting with 256 bytes of its own. Beyond it
             nothing is read from the connection until half of them are taken.
-        busy_poll: poll instead of sleeping for so many seconds after each traffic: a shorter
-            latency, for a core that is never idle meanwhile. None for not at all.
+        busy_poll: poll instead of sleeping while a unary RPC is in flight, and for so many seconds
+            after each traffic: a shorter latency, for a core that is never idle meanwhile. None for
+            not at all.
 
     Raises:
         OSError: there is no connection to be had.

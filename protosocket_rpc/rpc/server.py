@@ -103,8 +103,9 @@ async def serve(
         max_concurrent_rpcs: RPCs that one connection may have in flight; more are rejected.
         backlog: connections that the system may hold before they are accepted.
         reuse_port: share the port with other processes that say so too.
-        busy_poll: poll instead of sleeping for so many seconds after each traffic: a shorter
-            latency, for a core that is never idle meanwhile. None for not at all.
+        busy_poll: poll instead of sleeping while a unary RPC is in flight, and for so many seconds
+            after each traffic: a shorter latency, for a core that is never idle meanwhile. None for
+            not at all.
 
     Raises:
         OSError: the address is not to be had.
@@ -282,6 +283,7 @@ class _Session(ServerSession[Request, Response]):
     async def _stream(
         self, rpc: ServerRpc[Request, Response], responses: AsyncIterable[Response]
     ) -> None:
+        rpc.streams_replies = True
         connection = self.sender()
         iterator = responses.__aiter__()
         try:

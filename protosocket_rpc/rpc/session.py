@@ -23,6 +23,7 @@ class Rpc(Generic[Message]):
     """One RPC in flight. The four ways in which its peer may be heard, or never again."""
 
     id: int = 0
+    streams_replies: bool = False
 
     def on_message(self, message: Message) -> None:
         """A NORMAL message arrived."""
@@ -90,6 +91,13 @@ class Session(Reactor[Message, Outbound]):
                 rpc.on_cancel(message)
             else:
                 rpc.on_oversized(message)
+
+    def awaits(self) -> bool:
+        # Streams of replies may be open for as long as there is a connection.
+        for rpc in self.rpcs.values():  # noqa: SIM110  # any() would need a generator
+            if not rpc.streams_replies:
+                return True
+        return False
 
     def on_unknown(self, message: Message) -> None:
         """A message arrived for an id that is not in flight."""

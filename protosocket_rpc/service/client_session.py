@@ -178,7 +178,6 @@ class ClientRpc(ServiceRpc):
     """
 
     streams_requests: bool = False
-    streams_replies: bool = False
 
     initial_metadata_pairs: Pairs | None = None
     trailers: Pairs | None = None

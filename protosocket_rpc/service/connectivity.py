@@ -32,8 +32,9 @@ class ClientConnectivity:
         keepalive_interval: a server that has not been heard of for so long is asked for a sign of
             life; None to ask never. Servers that do not know of it are not asked.
         keepalive_timeout: the time that it has to give one; then its connection is lost.
-        busy_poll: poll instead of sleeping for so many seconds after each traffic, such as 0.0002:
-            a shorter latency, for a core that is never idle meanwhile. None for not at all.
+        busy_poll: poll instead of sleeping while a call with one reply is in flight, and for so
+            many seconds after each traffic, such as 0.0002: a shorter latency, for a core that is
+            never idle meanwhile. None for not at all.
     """
 
     balance: bool = True
@@ -74,8 +75,9 @@ class ServerConnectivity:
         keepalive_interval: a client that has not been heard of for so long is asked for a sign of
             life; None to ask never. Clients that do not know of it are not asked.
         keepalive_timeout: the time that it has to give one; then its connection is lost.
-        busy_poll: poll instead of sleeping for so many seconds after each traffic, such as 0.0002:
-            a shorter latency, for a core that is never idle meanwhile. None for not at all.
+        busy_poll: poll instead of sleeping while a call with one reply is in flight, and for so
+            many seconds after each traffic, such as 0.0002: a shorter latency, for a core that is
+            never idle meanwhile. None for not at all.
     """
 
     max_connections: int | None = None

@@ -169,7 +169,6 @@ class ServerRpc(ServiceRpc):
     session: ServerSession
     opening: Frame
     streams_requests: bool = False
-    streams_replies: bool = False
     send: SendHalf | None = None
     receive: ReceiveHalf | None = None
     ended: bool = False

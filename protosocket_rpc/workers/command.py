@@ -80,8 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     ))  # fmt: skip
     add("--max-concurrent-rpcs", type=int, metavar="N", help="in one worker (default: no limit)")
     add("--busy-poll", type=int, metavar="US", help=(
-        "poll for so many microseconds after each traffic, instead of sleeping: a shorter "
-        "latency for a core of each worker (default: off)"))  # fmt: skip
+        "poll instead of sleeping while calls with one reply are in flight, and for so many "
+        "microseconds after each traffic: a shorter latency for a core of each worker "
+        "(default: off)"))  # fmt: skip
     add("--loop", choices=LOOPS, default="auto", help="event loop (default: uvloop if there is)")
 
     seen = parser.add_argument_group("what is to be seen")

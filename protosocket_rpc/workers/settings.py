@@ -31,7 +31,7 @@ class WorkerSettings:
             when it starts: a reload takes new ones. None for no TLS.
         client_ca: a file (PEM) with the authorities that clients need a certificate of.
         max_concurrent_rpcs: RPCs in flight in one worker; more end with RESOURCE_EXHAUSTED.
-        busy_poll: seconds to poll after each traffic; see `ServerConnectivity`.
+        busy_poll: seconds to poll after each traffic, too; see `ServerConnectivity`.
         metrics_bind: ``host:port`` to serve all workers' metrics at, by HTTP. None to count
             nothing.
         loop: "auto" for uvloop if it is installed, "uvloop", or "asyncio".

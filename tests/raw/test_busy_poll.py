@@ -16,6 +16,8 @@ from protosocket_rpc.raw import Limits, busy_poll, connect
 from protosocket_rpc.raw.busy_poll import BusyPoller, make_connection, poller_of
 from protosocket_rpc.raw.codecs import ByteLineCodec
 from protosocket_rpc.raw.connection import Connection
+from protosocket_rpc.raw.endpoints import open_transport
+from protosocket_rpc.raw.polled import PolledConnection
 from protosocket_rpc.raw.reactor import Reactor
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": UvLoop}
@@ -40,6 +42,16 @@ class Turns(Clock):
         return len(due)
 
 
+class Active:
+    """A connection with traffic, as a poller sees it."""
+
+    def __init__(self) -> None:
+        self.answer_due = False
+
+    def awaits(self) -> bool:
+        return self.answer_due
+
+
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
     return Turns(monkeypatch)
@@ -48,7 +60,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
 class TestPoller:
     def test_polls_from_the_last_traffic_on(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
-        poller.touch(2.0)
+        poller.touch(Active(), 2.0)
         assert poller.polling
         assert [turns.turn(1.0) for _ in range(3)] == [1, 1, 1]  # time begins in the first turn
         assert not poller.polling
@@ -57,7 +69,7 @@ class TestPoller:
     def test_traffic_prolongs_it(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for _ in range(10):
-            poller.touch(2.0)
+            poller.touch(Active(), 2.0)
             assert turns.turn(1.0) == 1
         assert poller.polling
         assert turns.turn(2.0) == 1
@@ -66,7 +78,7 @@ class TestPoller:
     def test_it_begins_again(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for _ in range(2):
-            poller.touch(1.0)
+            poller.touch(Active(), 1.0)
             assert turns.turn(0.5) == 1
             assert turns.turn(1.0) == 1
             assert turns.turn(1.0) == 0
@@ -74,23 +86,61 @@ class TestPoller:
     def test_many_touches_are_one_callback(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for _ in range(5):
-            poller.touch(1.0)
+            poller.touch(Active(), 1.0)
         assert turns.turn() == 1
         for _ in range(5):
-            poller.touch(1.0)
+            poller.touch(Active(), 1.0)
         assert turns.turn() == 1
 
     def test_the_longest_wish_counts(self, turns: Turns) -> None:
         poller = BusyPoller(turns)
         for seconds in (1.0, 5.0, 2.0):
-            poller.touch(seconds)
+            poller.touch(Active(), seconds)
         turns.turn()
-        poller.touch(1.0)
+        poller.touch(Active(), 1.0)
         turns.turn()
         turns.turn(4.0)
         assert poller.polling
         turns.turn(1.0)
         assert not poller.polling
+
+    def test_it_goes_on_while_an_answer_is_due(self, turns: Turns) -> None:
+        poller = BusyPoller(turns)
+        waiting, other = Active(), Active()
+        waiting.answer_due = True
+        for connection in (waiting, other):
+            poller.touch(connection, 1.0)
+        assert [turns.turn(10.0) for _ in range(20)] == [1] * 20
+        assert poller._active == {waiting}
+        waiting.answer_due = False
+        assert turns.turn(10.0) == 1
+        assert not poller.polling
+        assert not poller._active
+        assert turns.turn() == 0
+
+    def test_no_answer_is_due_from_a_connection_that_is_gone(self, turns: Turns) -> None:
+        poller = BusyPoller(turns)
+        gone = Active()
+        gone.answer_due = True
+        poller.touch(gone, 1.0)
+        poller.forget(gone)
+        assert [turns.turn(1.0) for _ in range(3)] == [1, 1, 0]
+        assert not poller.polling
+
+    def test_a_reactor_that_fails_does_not_end_it_for_ever(self, turns: Turns) -> None:
+        class Failing(Active):
+            def awaits(self) -> bool:
+                raise RuntimeError
+
+        poller = BusyPoller(turns)
+        failing = Failing()
+        poller.touch(failing, 1.0)
+        turns.turn()
+        with pytest.raises(RuntimeError):
+            turns.turn(1.0)
+        poller.forget(failing)
+        poller.touch(Active(), 1.0)
+        assert turns.turn() == 1
 
 
 def echo(**options: Any) -> Any:
@@ -100,6 +150,49 @@ def echo(**options: Any) -> Any:
             self.connection.send(message)
 
     return listening(reactor=Echo, **options)
+
+
+class NotedPoller:
+    def __init__(self) -> None:
+        self.touched: list[tuple[Any, float]] = []
+        self.gone: list[Any] = []
+
+    def touch(self, connection: Any, seconds: float) -> None:
+        self.touched.append((connection, seconds))
+
+    def forget(self, connection: Any) -> None:
+        self.gone.append(connection)
+
+
+class InPartsCodec(ByteLineCodec):
+    """Has taken part of a message into memory of its own."""
+
+    def filled(self, size: int) -> bool:
+        return False
+
+
+async def test_whatever_comes_or_goes_is_traffic() -> None:
+    loop = asyncio.get_running_loop()
+    poller = NotedPoller()
+    async with listening() as (server, _):
+        made = PolledConnection(
+            loop, InPartsCodec(), Reactor[bytes, bytes](), Limits(), None, poller, 1.0
+        )
+        await open_transport(loop, lambda: made, server.target, None, None)
+        ways: list[Callable[[], None]] = [
+            lambda: made.write(b"message\n"),
+            lambda: made.send(b"message"),
+            lambda: made.write_parts([b"mess", b"age\n"]),
+            lambda: made.data_received(b"message\n"),
+            lambda: made.filled(7),
+        ]
+        for count, way in enumerate(ways, 1):
+            way()
+            assert poller.touched == [(made, 1.0)] * count
+        assert poller.gone == []
+        made.close()
+        await made.wait_closed()
+        assert poller.gone == [made]
 
 
 def cpu_share(before: tuple[float, float]) -> float:
@@ -183,7 +276,7 @@ async def test_it_is_off_by_default() -> None:
 def test_loops_that_stop_go_on_polling_and_loops_that_close_do_not(make_loop: Any) -> None:
     loop = make_loop()
     poller = poller_of(loop)
-    poller.touch(60.0)
+    poller.touch(Active(), 60.0)
     loop.run_until_complete(asyncio.sleep(0))
     before = now()
     loop.run_until_complete(asyncio.sleep(0.2))

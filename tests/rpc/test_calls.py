@@ -55,6 +55,42 @@ async def test_stream() -> None:
         assert [note.text async for note in client.stream(Note("0"))] == []
 
 
+async def test_an_answer_is_due_while_a_unary_rpc_is_in_flight() -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def answer(note: Note) -> Note:
+        begun.set()
+        await release.wait()
+        return note
+
+    async with serving(answer) as server, await connect(server.rpc.target) as client:
+        both = [client._session, server.sessions[0]]
+        reply = asyncio.ensure_future(client.unary(Note()))
+        await begun.wait()
+        assert [session.awaits() for session in both] == [True, True]
+        release.set()
+        await reply
+        assert [session.awaits() for session in both] == [False, False]
+
+
+async def test_no_answer_is_due_while_a_stream_is_open() -> None:
+    """It may be for as long as there is a connection."""
+    release = asyncio.Event()
+
+    async def answers(note: Note) -> AsyncIterator[Note]:
+        yield note
+        await release.wait()
+
+    async with serving(answers) as server, await connect(server.rpc.target) as client:
+        stream = client.stream(Note())
+        await stream.__anext__()
+        for session in (client._session, server.sessions[0]):
+            assert len(session.rpcs) == 1
+            assert not session.awaits()
+        release.set()
+        assert [note async for note in stream] == []
+
+
 async def test_a_stream_that_has_ended_stays_ended() -> None:
     async with serving(count) as server, await connect(server.rpc.target) as client:
         stream = client.stream(Note("1"))

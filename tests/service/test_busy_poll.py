@@ -84,6 +84,38 @@ async def test_a_stream_in_which_nothing_happens_uses_no_core(
         assert await call.read() is ps.EOF
 
 
+@pytest.mark.parametrize("side", ["server", "channel"])
+@pytest.mark.parametrize("kind", ["unary", "requests"])
+async def test_polling_goes_on_until_the_reply(
+    side: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def unary(request: bytes, context: Any) -> bytes:
+        begun.set()
+        await release.wait()
+        return request
+
+    async def requests(stream: AsyncIterator[bytes], context: Any) -> bytes:
+        return b"".join([await unary(each, context) async for each in stream])
+
+    handlers = {"Unary": unary, "Requests": requests}
+    async with paired(**{side: BOTH_SIDES[side]}, **handlers) as pair:
+        call = asyncio.ensure_future(
+            pair.unary(b"late") if kind == "unary" else pair.requests([b"late"])
+        )
+        await begun.wait()
+        poller = poller_of(asyncio.get_running_loop())
+        for _ in range(100):  # many times longer than it polls after traffic
+            assert not clock.passes_for(poller)
+            await asyncio.sleep(0)
+        release.set()
+        assert await call == b"late"
+        assert poller.polling
+        await wait_until(lambda: clock.passes_for(poller))
+
+
 async def test_deadlines_are_kept_while_the_loop_polls() -> None:
     async def unary(request: bytes, context: Any) -> bytes:
         await asyncio.Event().wait()
