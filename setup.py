@@ -28,6 +28,7 @@ MODULES = [
     "raw/reactor",
     "raw/unfinished",
     "raw/varint",
+    "rpc/early_cancels",
     "rpc/message",
     "rpc/session",
     "service/call",

@@ -19,9 +19,6 @@ from typing import Any, Final
 
 from protosocket_rpc.adopter import ENDED, Adopter, run_each
 
-_enter_task: Final = asyncio_tasks._enter_task
-_leave_task: Final = asyncio_tasks._leave_task
-_current_task: Final = asyncio.current_task
 _copy_context: Final = copy_context
 _references: Final = sys.getrefcount
 _ENDED: Final[Any] = ENDED
@@ -75,6 +72,9 @@ class _SpareTaskRunner(EagerRunner):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._spare: _Spare | None = None
+        # Each loop's current task. asyncio's functions to enter and to leave one cost more.
+        tasks: Any = asyncio_tasks
+        self._current: dict[Any, asyncio.Task[None]] = tasks._current_tasks
 
     def start(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         loop = self._loop
@@ -82,9 +82,7 @@ class _SpareTaskRunner(EagerRunner):
         if spare is None:
             spare = _Spare(loop)
         task: asyncio.Task[None] = spare.task
-        try:
-            _enter_task(loop, task)
-        except RuntimeError:  # called from a task, not from the loop
+        if self._current.setdefault(loop, task) is not task:  # called from a task
             self._spare = spare
             return loop.create_task(coro)
         self._spare = None  # while it is in use: what it runs may start another
@@ -92,10 +90,10 @@ class _SpareTaskRunner(EagerRunner):
         try:
             waits_for = context.run(spare.step, coro)
         except BaseException:
-            _leave_task(loop, task)
+            del self._current[loop]
             spare.adopter.retire()
             raise
-        _leave_task(loop, task)
+        del self._current[loop]
         if waits_for is not _ENDED:
             spare.adopter.adopt(task, coro, context, waits_for)
             return task
@@ -121,14 +119,13 @@ class _SpareTaskRunner(EagerRunner):
 
     def start_within(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         loop = self._loop
-        running = _current_task(loop)
+        running = self._current.pop(loop, None)
         if running is None:
             return self.start(coro)
-        _leave_task(loop, running)
         try:
             return self.start(coro)
         finally:
-            _enter_task(loop, running)
+            self._current[loop] = running
 
     def close(self) -> None:
         if self._spare is not None:
