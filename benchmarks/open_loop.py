@@ -30,7 +30,7 @@ def highest_rate(offer: Callable[[float], Step]) -> float:
         return 0.0
     for _ in range(_BISECTIONS if bad <= _LAST_RATE else 0):
         middle = (good * bad) ** 0.5
-        if holds(offer, middle):
+        if best_step(offer, middle).holds(P999_LIMIT_MS):
             good = middle
         else:
             bad = middle
@@ -38,29 +38,34 @@ def highest_rate(offer: Callable[[float], Step]) -> float:
 
 
 def _bracket(offer: Callable[[float], Step]) -> tuple[float, float]:
-    """A rate that holds, 0 if there is none, and its double."""
+    """The highest rate that holds, of those that double the first one (or halve it); 0 if there is
+    none; and its double. A rate that is answered too late may be so for reasons that a higher one
+    does not meet: it takes two of them in a row to end the search."""
+    good, rate, failed = 0.0, _FIRST_RATE, 0
+    while failed < 2 and rate <= _LAST_RATE:
+        step = best_step(offer, rate)
+        if step.holds(P999_LIMIT_MS):
+            good, failed = rate, 0
+        else:
+            failed = 2 if step.unanswered else failed + 1
+        rate *= 2
     rate = _FIRST_RATE
-    if holds(offer, rate):
-        while rate * 2 <= _LAST_RATE and holds(offer, rate * 2):
-            rate *= 2
-        return rate, rate * 2
-    while rate > _LEAST_RATE:
+    while not good and rate > _LEAST_RATE:
         rate /= 2
-        if holds(offer, rate):
-            return rate, rate * 2
-    return 0.0, rate
+        if best_step(offer, rate).holds(P999_LIMIT_MS):
+            good = rate
+    return good, good * 2
 
 
-def holds(offer: Callable[[float], Step], rate: float) -> bool:
-    """Whether one of some tries does: a stall of the machine is not the peer's, and passes. Calls
-    that pile up until they are given up are the peer's."""
+def best_step(offer: Callable[[float], Step], rate: float) -> Step:
+    """The first of some tries that holds, or the last: a stall of the machine is not the peer's,
+    and passes. Calls that pile up until they are given up are the peer's: that is not tried again.
+    """
     for _ in range(TRIES):
         step = offer(rate)
-        if step.holds(P999_LIMIT_MS):
-            return True
-        if step.unanswered:
-            return False
-    return False
+        if step.holds(P999_LIMIT_MS) or step.unanswered:
+            break
+    return step
 
 
 def step_of(rate: float, answer: dict[str, Any]) -> Step:
