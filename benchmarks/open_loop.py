@@ -40,14 +40,14 @@ def highest_rate(offer: Callable[[float], Step]) -> float:
 def _bracket(offer: Callable[[float], Step]) -> tuple[float, float]:
     """The highest rate that holds, of those that double the first one (or halve it); 0 if there is
     none; and its double. A rate that is answered too late may be so for reasons that a higher one
-    does not meet: it takes two of them in a row to end the search."""
-    good, rate, failed = 0.0, _FIRST_RATE, 0
-    while failed < 2 and rate <= _LAST_RATE:
+    does not meet: what ends the search is that calls pile up."""
+    good, rate = 0.0, _FIRST_RATE
+    while rate <= _LAST_RATE:
         step = best_step(offer, rate)
         if step.holds(P999_LIMIT_MS):
-            good, failed = rate, 0
-        else:
-            failed = 2 if step.unanswered else failed + 1
+            good = rate
+        elif step.unanswered:
+            break
         rate *= 2
     rate = _FIRST_RATE
     while not good and rate > _LEAST_RATE:
