@@ -35,9 +35,6 @@ from protosocket_rpc.service.stream_call import StreamCall, StreamStreamCall, Un
 if TYPE_CHECKING:
     from protosocket_rpc.service.connector import Connector
 
-Start = Callable[[ClientCallDetails, Any], Any]
-"""Starts a call, of its details and its request."""
-
 Stage = Callable[[Proceed, ClientCallDetails, Any], Awaitable[Any]]
 """An interceptor as it is run: takes what comes next, the details, and the request."""
 
@@ -47,15 +44,15 @@ class _Link:
 
     Args:
         next: the stage after this one; None if this is the last.
-        start: makes the call.
+        calls: makes the call.
     """
 
     def __init__(
-        self, stage: Stage, next: _Link | None, start: Start, streams_replies: bool
+        self, stage: Stage, next: _Link | None, calls: _Calls, streams_replies: bool
     ) -> None:
         self._stage = stage
         self.next = next
-        self.start = start
+        self.calls = calls
         self._streams_replies = streams_replies
 
     async def run(self, details: ClientCallDetails, request: Any) -> Any:
@@ -82,7 +79,7 @@ class _GoingOn(Made):
             details = completed(details, self._details.compression)
         link = self._link
         if link.next is None:
-            call = link.start(details, request)
+            call = link.calls.start(details, request)
         else:
             call = await link.next.run(details, request)
         self.set(call)
@@ -180,14 +177,15 @@ class _Calls:
 
     def start(self, details: ClientCallDetails, request: Any) -> Any:
         """Start a call."""
-        method = self._method if details.method == self._path else self._other(details.method)
+        path, timeout, metadata, credentials, wait_for_ready, compression = details
+        method = self._method if path == self._path else self._other(path)
         return method(
             request,
-            timeout=details.timeout,
-            metadata=unseen_metadata(details.metadata),
-            credentials=details.credentials,
-            wait_for_ready=details.wait_for_ready,
-            compression=details.compression,
+            timeout=timeout,
+            metadata=unseen_metadata(metadata),
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
         )
 
     def _other(self, path: bytes) -> Any:
@@ -212,9 +210,9 @@ def intercept(
         connector: gives the connector of the running loop.
         method: makes the callable of a method without interceptors.
     """
-    start = _Calls(descriptor, method).start
+    calls = _Calls(descriptor, method)
     link: _Link | None = None
     for stage in reversed(stages):
-        link = _Link(stage, link, start, descriptor.streams_replies)
+        link = _Link(stage, link, calls, descriptor.streams_replies)
     assert link is not None
     return InterceptedMethod(descriptor, connector, link.run)
