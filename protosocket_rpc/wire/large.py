@@ -27,6 +27,16 @@ _SHARE: Final = 16
 _LEAST: Final = 64 << 10
 
 
+def _memory_of(size: int) -> io.BytesIO:
+    try:
+        memory = _spare.pop()
+        if memory.seek(0, io.SEEK_END) == size:  # its length
+            return memory
+    except IndexError:  # there is none, or another thread was faster
+        pass
+    return io.BytesIO(bytes(size))
+
+
 class LargeFrame:
     """Collects the bytes of one frame, its length prefix not among them.
 
@@ -103,10 +113,7 @@ class LargeFrame:
         tag, start, size = _find_body(front)
         if size < LARGE or not 0 <= self._length - start - size <= _AROUND:
             return False
-        memory = _spare.pop() if _spare else None
-        if memory is None or memory.seek(0, io.SEEK_END) != size:  # its length
-            memory = io.BytesIO(bytes(size))
-        self._memory = memory
+        self._memory = memory = _memory_of(size)
         self._view = memory.getbuffer()
         self._around = front[:tag]
         parts = self._parts
