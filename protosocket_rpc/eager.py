@@ -98,9 +98,11 @@ class _SpareTaskRunner(EagerRunner):
             spare.adopter.adopt(task, coro, context, waits_for)
             return task
         # Not if the coroutine cancelled the task, named it, is to be told of its end, or still
-        # holds it. Others that do: the spare, and the loop, which is to step or to wake it.
+        # holds it; or if what it started has left another. Others that hold it: the spare, and
+        # the loop, which is to step or to wake it.
         if (
-            spare.parking.done()
+            self._spare is not None
+            or spare.parking.done()
             or spare.task._must_cancel
             or spare.task._callbacks
             or spare.task.get_name() is not spare.name
@@ -108,14 +110,8 @@ class _SpareTaskRunner(EagerRunner):
         ):
             spare.adopter.retire()
         else:
-            self._keep(spare)
-        return None
-
-    def _keep(self, spare: _Spare) -> None:
-        if self._spare is None:
             self._spare = spare
-        else:  # of what was started within
-            spare.adopter.retire()
+        return None
 
     def start_within(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         loop = self._loop
