@@ -173,9 +173,8 @@ class StreamingRpc(ClientRpc[Response]):
         waiter: a future that is to be told when there is more to know; None if nobody waits.
     """
 
-    streams_replies = True
-
     def __init__(self, session: ClientSession[Any, Response]) -> None:
+        self.streams_replies = True  # the class's would not be seen where Rpc is compiled
         self.session = session
         self.ended = False
         self.error: ProtosocketError | None = None
