@@ -1,4 +1,4 @@
-"""`python -m benchmarks quick | full | rust | report`; see docs/benchmarks.md."""
+"""`python -m benchmarks quick | full | goals | rust | report`; see docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import report, targets
 from benchmarks.peer import Peer
 from benchmarks.peers import BASELINE, FLOOR, PAIRS, PEERS, active_build
 from benchmarks.results import Results
@@ -31,9 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     quick.set_defaults(command=_quick, minutes=0.7, rounds=3)
     full = commands.add_parser("full", help="every peer and every workload")
     full.set_defaults(command=_full)
+    goals = commands.add_parser("goals", help="what the goals are about, on the peers they name")
+    goals.set_defaults(command=_goals, minutes=15, rounds=5)
     rust = commands.add_parser("rust", help="pairs of Python and Rust, and tonic")
     rust.set_defaults(command=_rust, minutes=1.2, rounds=3)
-    for command in (quick, full, rust):
+    for command in (quick, full, goals, rust):
         command.add_argument("--only", action="append", metavar="TEXT", help=(
             "only workloads whose name contains TEXT; may be repeated; "
             "'open loop' and 'costs' name the parts that are not workloads"))  # fmt: skip
@@ -44,7 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=5, help="three of everything, then what the goals are about"
     )
     full.add_argument(
-        "--budget", dest="minutes", type=float, default=35, help="minutes, after installation"
+        "--heavy-rounds",
+        type=int,
+        default=3,
+        help="rounds of what takes long: 64 MiB in flight, and the open loop of most peers",
+    )
+    full.add_argument(
+        "--budget", dest="minutes", type=float, default=60, help="minutes, after installation"
     )
     full.add_argument(
         "--here", action="store_true", help="use this interpreter for all Python peers"
@@ -78,11 +86,21 @@ def _full(options: argparse.Namespace) -> None:
         open_loop=not only or "open loop" in only,
         costs=not only or "costs" in only,
         here=options.here,
+        heavy_rounds=options.heavy_rounds,
     )
     path = options.out or _RESULTS / "full.json"
     results = Runner(plan, peers, say).run()
     _write(results, path)
     _plot(results, path.parent)
+
+
+def _goals(options: argparse.Namespace) -> None:
+    needed = targets.needed()
+    names: set[str] = set().union(*needed.values())
+    workloads = _selected([each for each in FULL if each.name in names], options.only)
+    plan = Plan(workloads, options.rounds, options.minutes, open_loop=True, costs=True, here=False)
+    peers = [peer for peer in PEERS if peer.name in needed]
+    _write(Runner(plan, peers, say).run(), options.out or _RESULTS / "goals.json")
 
 
 def _rust(options: argparse.Namespace) -> None:

@@ -49,6 +49,8 @@ class Plan:
     costs: bool
     here: bool
     """Run Python peers in this interpreter instead of one of their own."""
+    heavy_rounds: int = _FULL_ROUNDS
+    """Of the full rounds, how many have what takes many times as long as the rest."""
 
 
 class Session(NamedTuple):
@@ -81,6 +83,7 @@ class Runner:
         self.results = Results.begin(
             {
                 "rounds": plan.rounds,
+                "heavy_rounds": plan.heavy_rounds,
                 "minutes": plan.minutes,
                 "server_core": self._server_core,
                 "client_core": self._client_core,
@@ -160,6 +163,7 @@ class Runner:
     def _sessions(self, peers: Sequence[Peer], number: int) -> list[Session]:
         """Of one round: everything in the first ones, then what the goals are about."""
         plan = self._plan
+        heavy_rounds = min(plan.heavy_rounds, _FULL_ROUNDS)
         sessions = []
         for setup in dict.fromkeys([Setup(), *(workload.setup for workload in plan.workloads)]):
             for peer in peers:
@@ -169,13 +173,13 @@ class Runner:
                     for w in plan.workloads
                     if w.setup == setup
                     and w.needs <= peer.supports
-                    and (w.name in goals or number < (1 if w.heavy else _FULL_ROUNDS))
+                    and (w.name in goals or number < (heavy_rounds if w.heavy else _FULL_ROUNDS))
                 ]
                 open_loop = (
                     plan.open_loop
                     and setup == Setup()
                     and "open" in peer.supports
-                    and (targets.OPEN_LOOP in goals or number == 0)
+                    and (targets.OPEN_LOOP in goals or number < heavy_rounds)
                 )
                 if todo or open_loop:
                     sessions.append(Session(peer, setup, todo, open_loop))
