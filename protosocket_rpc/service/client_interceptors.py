@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from protosocket_rpc.errors import AioRpcError
-from protosocket_rpc.metadata import (
-    Metadata,
-)
+from protosocket_rpc.metadata import Metadata
 from protosocket_rpc.service.call_details import ClientCallDetails
 from protosocket_rpc.service.decision import Proceed
 from protosocket_rpc.service.descriptor import MethodDescriptor
@@ -21,9 +19,6 @@ from protosocket_rpc.service.intercepting import Stage
 from protosocket_rpc.service.interceptors import Interceptor, Invocation, chain
 from protosocket_rpc.service.sync_handlers import is_async
 from protosocket_rpc.status import StatusCode
-
-if TYPE_CHECKING:
-    pass
 
 
 class ClientInterceptor(ABC):  # noqa: B024  # as in grpc.aio: the base of the four below

@@ -426,22 +426,15 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
     # a format of nothing but %b is that: join() would have a tuple made first.
     if length < 0x80 and 0x4000 <= id < 0x10000000:
         if id < 0x200000:
-            return b"%b%b%b%b%b%b%b%b" % (
-                _ONE_BYTE[length - 1],
-                _LONG_ID[id & 0x7F],
-                _MORE_BYTES[id >> 7 & 0x7F],
-                _ONE_BYTE[id >> 14],
-                before,
-                _BODY_OF_SIZE[size],
-                body,
-                after,
-            )
-        return b"%b%b%b%b%b%b%b%b%b" % (
+            length -= 1
+            rest = _ONE_BYTE[id >> 14]
+        else:
+            rest = _MORE_BYTES[id >> 14 & 0x7F] + _ONE_BYTE[id >> 21]
+        return b"%b%b%b%b%b%b%b%b" % (
             _ONE_BYTE[length],
             _LONG_ID[id & 0x7F],
             _MORE_BYTES[id >> 7 & 0x7F],
-            _MORE_BYTES[id >> 14 & 0x7F],
-            _ONE_BYTE[id >> 21],
+            rest,
             before,
             _BODY_OF_SIZE[size],
             body,
