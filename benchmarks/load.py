@@ -236,16 +236,12 @@ async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Res
         if got != count:
             raise WrongReplyError(f"{got} messages instead of {count}")
 
-    async def together(count: int) -> float:
-        begin = clock()
-        await asyncio.gather(*(stream(number, count) for number in range(work.concurrency)))
-        return (clock() - begin) / 1e9
-
-    per_message = await together(least) / least
-    count = max(least, int(seconds / 3 / per_message))
-    messages = 0
     begin = clock()
-    end = begin + int(seconds * 1e9)
+    await asyncio.gather(*(stream(number, least) for number in range(work.concurrency)))
+    now = clock()
+    count = max(least, int(seconds * 1e9 / 3 / (now - begin) * least))
+    messages = least * work.concurrency  # of the measured CPU time, so of what is measured
+    end = now + int(seconds * 1e9)
 
     async def worker(number: int) -> None:
         nonlocal messages
@@ -306,6 +302,7 @@ async def _held(work: Work, connect: Connect, event: Callable[[str], None]) -> R
     trim()
     event("begin")
     await hold()
+    trim()
     event("end")
     early = sum(call.done() for call in calls)
     for call in calls:

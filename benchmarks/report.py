@@ -18,7 +18,7 @@ _BESIDE = {workload.name for workload in FULL if workload.work.background}
 
 
 def render(results: Results) -> str:
-    """Everything that was measured; tables without any figure are left away."""
+    """Everything that was measured; tables without any figure are left out."""
     return "\n".join(_lines(results)) + "\n"
 
 
@@ -44,7 +44,7 @@ def summary(results: Results) -> str:
         "CPU us per call, client / server": cpu,
         "highest rate with p99.9 < 5 ms": lambda peer: _si(peer.highest()),
         "streamed messages/s": rate("server stream 16 B, 1 at once"),
-        "KiB per idle connection, client / server": idle,
+        "KiB per idle connection, client (of a channel's 1,000, or with a channel) / server": idle,
     }
     return "\n".join(_by_peer(results, "", columns)).strip() + "\n"
 

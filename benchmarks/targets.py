@@ -89,7 +89,7 @@ def _got(ours: PeerResults | None, theirs: PeerResults | None, target: Target) -
 
 def rows(results: Results) -> Iterator[list[str]]:
     """Cells of a table: what, against what, then goal and ratio of both builds. What the run did
-    not measure on any peer is left away."""
+    not measure on any peer is left out."""
     peers = results.peers.values()
     for target in TARGETS:
         if all(figure(peer, target.workload) is None for peer in peers):

@@ -223,10 +223,13 @@ def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
     interval = 1e9 / work.rate
     begin = clock()
 
-    def ended(due: int, call: Any) -> None:
+    def ended(number: int, due: int, call: Any) -> None:
         latencies.append(clock() - due)
         if call.exception() is not None:
             failed.append(call.exception())
+        elif call.result().number != number:
+            wrong = f"asked with {number}, answered with {call.result().number}"
+            failed.append(WrongReplyError(wrong))
 
     sent = 0
     while sent < total and sent - len(latencies) < work.rate * LOST_SECONDS:
@@ -235,7 +238,7 @@ def _open_loop(work: Work, clients: Sequence[Client], seconds: float) -> Result:
             due = begin + int(sent * interval)
             lateness.append(clock() - due)
             call: Any = invoke(request(sent))
-            call.add_done_callback(partial(ended, due))
+            call.add_done_callback(partial(ended, sent, due))
             sent += 1
         wake = next_tick(clock(), begin + int(sent * interval))
         time.sleep(max(0, wake - clock()) / 1e9)
@@ -267,10 +270,10 @@ def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Result:
     least = least_messages(work)
     begin = clock()
     _in_threads(lambda number: run(number, least), work.concurrency)
-    per_message = (clock() - begin) / 1e9 / least
-    count = max(least, int(seconds / 3 / per_message))
-    begin = clock()
-    end = begin + int(seconds * 1e9)
+    now = clock()
+    count = max(least, int(seconds * 1e9 / 3 / (now - begin) * least))
+    messages.append(least * work.concurrency)  # see load.py
+    end = now + int(seconds * 1e9)
 
     def worker(number: int) -> None:
         while clock() < end:
@@ -359,6 +362,7 @@ def _held(endpoint: Endpoint, work: Work) -> Result:
     trim()
     event("begin")
     hold()
+    trim()
     event("end")
     early = sum(call.done() for call in calls)
     for call in calls:

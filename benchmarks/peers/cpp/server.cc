@@ -20,7 +20,7 @@ using benchmark::Flow;
 
 namespace {
 
-constexpr int kAccepting = 100;  // unary calls that can arrive before one of them is handled
+constexpr int kAccepting = 1000;  // unary calls that can arrive before one of them is handled
 
 std::string payload(size_t size) {
   std::string bytes(size, '\0');

@@ -251,10 +251,11 @@ func openLoop(work bench.Work, all connections, length time.Duration) (*bench.Re
 		due := min(total, int(time.Since(begin).Seconds()*work.Rate)+1)
 		for ; sent < due; sent++ {
 			intended := begin.Add(time.Duration(float64(sent) / work.Rate * 1e9))
+			number := uint64(sent)
 			running.Add(1)
 			go func() {
 				lateness := time.Since(intended)
-				err := call(uint64(sent))
+				err := call(number)
 				latency := time.Since(intended)
 				running.Add(-1)
 				mutex.Lock()
@@ -305,12 +306,14 @@ func streams(work bench.Work, all connections, length time.Duration,
 	if err := together(func(c *connection) error { return stream(c, least, payload) }); err != nil {
 		return nil, err
 	}
-	perMessage := time.Since(begin).Seconds() / float64(least)
+	now := time.Now()
+	perMessage := now.Sub(begin).Seconds() / float64(least)
 	count := max(least, int(length.Seconds()/3/perMessage))
 	result := &bench.Result{}
-	begin = time.Now()
+	// Of the measured CPU time, so of what is measured.
+	result.Add(least*work.Concurrency, &bench.Histogram{})
 	err := together(func(c *connection) error {
-		for time.Since(begin) < length {
+		for time.Since(now) < length {
 			if err := stream(c, count, payload); err != nil {
 				return err
 			}
