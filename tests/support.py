@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -76,6 +77,18 @@ def release_ports() -> None:
 def complaints(stderr: str) -> str:
     """What a program wrote, without how slow asyncio's debug mode finds it on a busy machine."""
     return re.sub(r"^.*Executing <.* took \d+\.\d+ seconds(\n|$)", "", stderr, flags=re.MULTILINE)
+
+
+def code_block(page: str, after: str) -> str:
+    """The code block of a page that follows a text."""
+    found = re.search(r"```\w+\n(.*?)```", page[page.index(after) :], re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def default(function: Callable[..., object], parameter: str) -> object:
+    """What a function takes for a parameter that is not given."""
+    return inspect.signature(function).parameters[parameter].default
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, code_block
 
 DOC = (ROOT / "docs" / "migrating.md").read_text()
 OUTPUT = """\
@@ -24,18 +24,11 @@ in all: 4
 """
 
 
-def block(after: str) -> str:
-    """The code block that follows a text."""
-    found = re.search(r"```\w+\n(.*?)```", DOC[DOC.index(after) :], re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 @pytest.fixture
 def before(tmp_path: Path) -> Path:
     """The program for `grpc.aio`, with what grpcio-tools generates."""
     for name in ("inventory.proto", "server.py", "client.py", "both.py", "fallback.py"):
-        (tmp_path / name).write_text(block(f"`{name}`"))
+        (tmp_path / name).write_text(code_block(DOC, f"`{name}`"))
     subprocess.run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc", "-I."),
@@ -48,7 +41,7 @@ def before(tmp_path: Path) -> Path:
 
 
 def change_imports(directory: Path) -> None:
-    subprocess.run(block("What changes in both"), shell=True, cwd=directory, check=True)
+    subprocess.run(code_block(DOC, "What changes in both"), shell=True, cwd=directory, check=True)
 
 
 def python(directory: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -102,7 +95,7 @@ def test_before_and_after(before: Path) -> None:
 
 
 def test_where_imports_cannot_be_changed(before: Path) -> None:
-    switched = block("### Where imports cannot be changed")
+    switched = code_block(DOC, "### Where imports cannot be changed")
     (before / "switched.py").write_text(switched)
     client = (before / "client.py").read_text()
     (before / "client.py").write_text(switched[: switched.index("import server")] + client)
@@ -127,8 +120,3 @@ def test_serve_both_and_fall_back(both: Path) -> None:
         assert output(both, "fallback.py", target, grpc_target) == expected + "True\n"
         # Something else than protosocket answers there.
         assert output(both, "fallback.py", grpc_target, grpc_target) == expected + "False\n"
-
-
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", DOC))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / "docs" / target).exists()

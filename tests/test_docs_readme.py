@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from support import ROOT, free_port
+from support import ROOT, code_block, free_port
 
 README = (ROOT / "README.md").read_text()
 HELLO = README[README.index("## Hello, world") : README.index("## More")]
 PORT = "50051"
 
 
-def block(after: str) -> str:
-    """The code block that follows a text."""
-    found = re.search(r"```\w+\n(.*?)```", HELLO[HELLO.index(after) :], re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 def test_hello_world_is_short() -> None:
-    files = [block(f"`{name}`:") for name in ("hello.proto", "server.py", "client.py")]
+    files = [code_block(HELLO, f"`{name}`:") for name in ("hello.proto", "server.py", "client.py")]
     assert sum(text.count("\n") for text in files) < 60
 
 
 def test_hello_world_runs(tmp_path: Path) -> None:
     port = str(free_port())
     for name in ("hello.proto", "server.py", "client.py"):
-        text = block(f"`{name}`:")
+        text = code_block(HELLO, f"`{name}`:")
         if name.endswith(".py"):
             assert PORT in text
         (tmp_path / name).write_text(text.replace(PORT, port))
-    name, *arguments = block("become a package").split()
+    name, *arguments = code_block(HELLO, "become a package").split()
     assert name == "protosocket"
     subprocess.run(
         [sys.executable, "-m", "protoc_plugin.cli", *arguments], cwd=tmp_path, check=True
@@ -52,12 +43,7 @@ def test_hello_world_runs(tmp_path: Path) -> None:
             done = subprocess.run([*python, "client.py"], cwd=tmp_path, stdout=subprocess.PIPE)
         finally:
             server.terminate()
-    command, said = block("Start `python server.py`").splitlines()
+    command, said = code_block(HELLO, "Start `python server.py`").splitlines()
     assert command == "$ python client.py"
     assert done.stdout.decode() == said + "\n"
     assert server.returncode == 0
-
-
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)]+)\)", README))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / target).exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import re
 import subprocess
@@ -10,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from support import ROOT, complaints
+from support import ROOT, complaints, default
 
 from protosocket_rpc.errors import DecodeError
 from protosocket_rpc.raw import Limits, Reactor, parse_address
@@ -65,9 +64,6 @@ def test_its_codec_raises_nothing_else() -> None:
 
 
 def test_the_limits_are_the_code_s() -> None:
-    def default(function: Any, name: str) -> object:
-        return inspect.signature(function).parameters[name].default
-
     units = {"KiB": 1024, "MiB": 1024 * 1024}
     stated = {
         name: int(number) * units[unit]
@@ -91,8 +87,3 @@ def test_every_callback_is_named() -> None:
 def test_the_addresses_are_understood() -> None:
     for target in ("host:1", "[::1]:1", ":1", "unix:path", "unix-abstract:name", "memory:name"):
         parse_address(target)
-
-
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", PAGE))
-def test_links_lead_somewhere(target: str) -> None:
-    assert (ROOT / "docs" / target).exists()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import subprocess
 import sys
 
-from support import ROOT, complaints
+from support import ROOT, complaints, default
 
 from protosocket_rpc import rpc
 from protosocket_rpc.raw import Limits
@@ -30,9 +29,6 @@ def test_the_program_runs() -> None:
 
 
 def test_the_limits_are_the_code_s() -> None:
-    def default(function: object, name: str) -> object:
-        return inspect.signature(function).parameters[name].default  # type: ignore[arg-type]  # callables all
-
     stated = {
         name: int(number) * (1024 * 1024 if unit else 1)
         for name, number, unit in re.findall(r"^\| `(.*?)` \|.*?\| (\d+)( MiB)? \|", PAGE, re.M)
