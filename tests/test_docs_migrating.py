@@ -41,7 +41,14 @@ def before(tmp_path: Path) -> Path:
 
 
 def change_imports(directory: Path) -> None:
-    subprocess.run(code_block(DOC, "What changes in both"), shell=True, cwd=directory, check=True)
+    folders = [str(Path(sys.executable).parent), *os.get_exec_path()]  # where `python` is this one
+    subprocess.run(
+        code_block(DOC, "What changes in both"),
+        shell=True,
+        cwd=directory,
+        env=os.environ | {"PATH": os.pathsep.join(folders)},
+        check=True,
+    )
 
 
 def python(directory: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -92,6 +99,37 @@ def test_before_and_after(before: Path) -> None:
         assert "protosocket_rpc.compat" in text
         assert not re.search(r"^\s*(import|from) grpc\b", text, re.MULTILINE)
     assert run(before) == OUTPUT
+
+
+CHANGED = {
+    "import grpc": "from protosocket_rpc.compat import grpc",
+    "import grpc  # type: ignore": "from protosocket_rpc.compat import grpc  # type: ignore",
+    "import grpc as g": "from protosocket_rpc.compat import grpc as g",
+    "if True:\n    import grpc": "if True:\n    from protosocket_rpc.compat import grpc",
+    "from grpc import aio": "from protosocket_rpc.compat.grpc import aio",
+    "from grpc.aio import Channel": "from protosocket_rpc.compat.grpc.aio import Channel",
+    "from grpc.experimental import aio": "from protosocket_rpc.compat.grpc.experimental import aio",
+}
+BY_HAND = re.findall(r"`((?:import|from) [\w.]+)` becomes\s`(.+?)`", DOC)
+
+
+def test_every_form_of_an_import(tmp_path: Path) -> None:
+    assert [before for before, _ in BY_HAND] == ["import grpc.aio", "from grpc_status"]
+    kept = ["import grpc.aio", "from grpc_status import rpc_status", "import grpc, os"]
+    for name in ("client.py", "inventory_pb2_grpc.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "server.py").write_text("\n".join([*CHANGED, *kept]))
+    change_imports(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["client.py", "inventory_pb2_grpc.py", "server.py"]
+    text = (tmp_path / "server.py").read_text()
+    assert text == "\n".join([*CHANGED.values(), *kept])
+    for line, becomes in BY_HAND:
+        text = text.replace(line, becomes)
+    imported: dict[str, object] = {}
+    exec(text.removesuffix(kept[-1]), imported)
+    del imported["__builtins__"]
+    assert list(imported) == ["grpc", "g", "aio", "Channel", "rpc_status"]
+    assert all("protosocket_rpc" in repr(each) for each in imported.values())
 
 
 def test_where_imports_cannot_be_changed(before: Path) -> None:
