@@ -1,8 +1,8 @@
 """What a connection costs each side while nothing happens on it.
 
-``IDLE_CONNECTIONS=10000 pytest -s tests/service/test_idle_connections.py -k "server and False"`` is
-the long way: resident bytes, without tracing, which mean something only if there are many, and if
-nothing else has run in the process before.
+The long way is ``IDLE_CONNECTIONS=10000 pytest -s -k "server and False and uvloop"`` of this file:
+resident bytes, without tracing, which mean something only if there are many, and if nothing else
+has run in the process before.
 """
 
 from __future__ import annotations
