@@ -187,8 +187,10 @@ def unseen_metadata(metadata: MetadataLike | None) -> MetadataLike | None:
 
     That is cheaper to send: it is known from one call to the next.
     """
-    if type(metadata) is _Given and metadata.given is not None:
-        return metadata.given or None
+    if type(metadata) is _Given:
+        given = metadata.given
+        if given is not None:
+            return given or None
     return metadata
 
 

@@ -231,10 +231,10 @@ class ClientRpc(ServiceRpc):
     def write_message(self, body: bytes) -> bool:
         """Send one message of the request stream. False: wait for `on_sendable` first."""
         assert self.send is not None
-        first = b""
         if self.compression and self.session is not None:
             body, first = self.session.compress(self.compression, body)
-        return self.send.send(b"", body, first, b"")
+            return self.send.send(b"", body, first, b"")
+        return self.send.send_item(body)
 
     def half_close(self) -> None:
         """The request stream is complete: its last message has left."""

@@ -57,7 +57,7 @@ class _EOFType:
         return "<grpc.aio.EOF>"
 
 
-EOF = _EOFType()
+EOF: Final = _EOFType()
 NOT_HERE: Final = object()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from protosocket_rpc.metadata import MetadataLike, given_metadata, unseen_metadata
 from protosocket_rpc.service.call import Call, StreamUnaryCall, UnaryUnaryCall
@@ -87,7 +87,13 @@ class _GoingOn(Made):
 
 
 # What interceptors return if it is not a reply.
-_CALLS = (Call, StreamCall, InterceptedCall, SubstituteReply, SubstituteReplies)
+_CALLS: Final[tuple[type[Any], ...]] = (
+    Call,
+    StreamCall,
+    InterceptedCall,
+    SubstituteReply,
+    SubstituteReplies,
+)
 
 
 _INTERCEPTED: dict[tuple[bool, bool], type[InterceptedCall]] = {

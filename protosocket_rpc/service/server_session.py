@@ -358,14 +358,15 @@ class ServerRpc(ServiceRpc):
 
     def write_message(self, body: bytes) -> bool:
         """Send one message of the reply stream. False: wait for `on_sendable` first."""
-        assert self.send is not None
-        first = b""
-        if self._initial_metadata:
-            first = self._take_metadata()
+        send = self.send
+        assert send is not None
+        if not (self.compression or self._initial_metadata):
+            return send.send_item(body)
+        first = self._take_metadata()
         if self.compression:
             body, field = self._compress(body)
             first += field
-        return self.send.send(b"", body, first, b"")
+        return send.send(b"", body, first, b"")
 
     def _compress(self, body: bytes) -> tuple[bytes, bytes]:
         if self.skip_compression:

@@ -443,17 +443,6 @@ def encode_body_frame(id: int, before: bytes, body: bytes, after: bytes) -> byte
     return b"".join((encode_body_head(id, before, size, len(after)), body, after))
 
 
-def encode_item(id_field: bytes, body: bytes) -> bytes:
-    """As `encode_body_frame`, of an RPC whose id is encoded already, with no other fields."""
-    size = len(body)
-    length = len(id_field) + 2 + size
-    if length < 0x80:
-        return b"%b%b%b%b" % (_ONE_BYTE[length], id_field, _BODY_OF_SIZE[size], body)
-    size_field = b"\x22" + encode_varint(size)
-    length = len(id_field) + len(size_field) + size
-    return b"".join((encode_varint(length), id_field, size_field, body))
-
-
 def encode_body_head(id: int, before: bytes, size: int, after: int) -> bytes:
     """What comes before the body in a frame with a body of `size` and `after` bytes behind it."""
     if size < 0x80:
@@ -461,6 +450,12 @@ def encode_body_head(id: int, before: bytes, size: int, after: int) -> bytes:
     else:
         head = b"\x08" + encode_varint(id) + before + b"\x22" + encode_varint(size)
     return encode_varint(len(head) + size + after) + head
+
+
+def item_head(id_field: bytes, size: int) -> bytes:
+    """What comes before a body of `size` in a frame that has no more than the body and the id."""
+    head = id_field + b"\x22" + encode_varint(size)
+    return encode_varint(len(head) + size) + head
 
 
 def encode_frame(id: int, code: int, fields: bytes) -> bytes:

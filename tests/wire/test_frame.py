@@ -27,8 +27,8 @@ from protosocket_rpc.wire.frame import (
     body_field,
     encode_body_frame,
     encode_frame,
-    encode_item,
     id_field,
+    item_head,
     method_field,
     parse_frame,
     timeout_field,
@@ -136,7 +136,7 @@ def test_the_frame_with_a_body_is_what_protobuf_writes(
         message.timeout_us = 500
     assert encode_body_frame(id, before, b"b" * size, after) == delimited(message)
     if not (before or after):
-        assert encode_item(id_field(id), b"b" * size) == delimited(message)
+        assert item_head(id_field(id), size) + b"b" * size == delimited(message)
 
 
 def test_an_empty_body_is_a_body() -> None:
