@@ -72,7 +72,7 @@ def bind(target: str, *, reuse_port: bool = False) -> Binding:
         reuse_port: share the port with other processes that say so too.
 
     Raises:
-        OSError: the address is not to be had.
+        OSError: the address cannot be bound.
         ValueError: the target has no known form.
     """
     address = parse_address(target)

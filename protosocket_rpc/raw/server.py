@@ -187,7 +187,7 @@ async def serve(
             not at all.
 
     Raises:
-        OSError: the address is not to be had.
+        OSError: the address cannot be bound.
         ValueError: the target has no known form, or is one that has no TLS.
     """
     loop = asyncio.get_running_loop()

@@ -108,7 +108,7 @@ async def serve(
             not at all.
 
     Raises:
-        OSError: the address is not to be had.
+        OSError: the address cannot be bound.
         ValueError: the target has no known form.
     """
     handlers = _Handlers(asyncio.get_running_loop())

@@ -110,7 +110,7 @@ class Server:
             The port: the system's choice if the address says 0; 0 for a Unix socket.
 
         Raises:
-            RuntimeError: the address is not to be had.
+            RuntimeError: the address cannot be bound.
         """
         return self._add_port(address, ServerCredentials())
 

@@ -19,7 +19,7 @@ def run_workers(settings: WorkerSettings) -> None:
 
     Raises:
         WorkerFailed: a worker could not begin to serve, before all of them once had.
-        OSError: an address is not to be had.
+        OSError: an address cannot be bound.
         ValueError: an address has no known form.
         UsageError: the system has no processes that inherit sockets (Windows).
     """

@@ -22,7 +22,7 @@ a server without ports, a servicer, a list of servicers, or a function that make
 _SIGNALS = """\
 signals: SIGTERM and SIGINT (Ctrl-C) stop, with the grace; again, at once; a third time, by force.
 SIGHUP replaces the workers one after the other, with new code and certificates; no call fails.
-exit codes: 0 stopped; 1 an address is not to be had; 2 wrong arguments; 3 the app cannot be served.
+exit codes: 0 stopped; 1 an address cannot be bound; 2 wrong arguments; 3 the app cannot be served.
 """
 
 

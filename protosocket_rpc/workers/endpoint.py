@@ -28,7 +28,7 @@ class Endpoint:
         """Bind, and begin to serve. Needs the supervisor's event loop to run.
 
         Raises:
-            OSError: the address is not to be had.
+            OSError: the address cannot be bound.
             ValueError: the target is not ``host:port``.
         """
         address = parse_address(target)

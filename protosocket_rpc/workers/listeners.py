@@ -28,7 +28,7 @@ class Listeners:
         """Bind everything.
 
         Raises:
-            OSError: an address is not to be had.
+            OSError: an address cannot be bound.
             ValueError: a target has no known form, or is none that processes can share.
         """
         self._bindings: list[Binding] = []
