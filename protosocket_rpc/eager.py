@@ -152,6 +152,16 @@ class _Spare:
         self.name: str = task.get_name()
 
 
+def start_later(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]
+) -> asyncio.Task[None]:
+    """The opposite: a task whose first step waits for its turn, whatever the loop's task factory.
+
+    Its starter has noted it by then.
+    """
+    return asyncio.Task(coro, loop=loop)
+
+
 def eager_runner(loop: asyncio.AbstractEventLoop) -> EagerRunner:
     """The runner for this version of Python."""
     return _TaskRunner(loop) if sys.version_info >= (3, 12) else _SpareTaskRunner(loop)

@@ -14,7 +14,7 @@ import random
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
-from protosocket_rpc.eager import eager_runner
+from protosocket_rpc.eager import eager_runner, start_later
 from protosocket_rpc.errors import ConnectionClosed
 from protosocket_rpc.forks import release_socket
 from protosocket_rpc.raw import Limits, parse_addresses
@@ -270,7 +270,7 @@ class Connector:
         """Look the target up, unless that is under way; not too often."""
         if self._resolving is None and self.state is not _SHUTDOWN:
             # Nobody's in particular, though a handler's call may be what needs it.
-            self._resolving = Context().run(self.loop.create_task, self._resolve())
+            self._resolving = Context().run(start_later, self.loop, self._resolve())
 
     async def _resolve(self) -> None:
         delay = self._resolve_at - self.loop.time()

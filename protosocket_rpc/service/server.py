@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
+from protosocket_rpc.eager import start_later
 from protosocket_rpc.errors import UsageError
 from protosocket_rpc.raw import Binding, Limits, bind, serve
 from protosocket_rpc.service.compression import Compression, wire_compression
@@ -215,7 +216,7 @@ class Server:
             self._bindings.clear()
             return
         if self._stopping is None:
-            self._stopping = running.loop.create_task(self._stop(running, grace))
+            self._stopping = start_later(running.loop, self._stop(running, grace))
         elif not self._stopping.done() and not grace:
             running.cancel_rpcs()
         await asyncio.shield(self._stopping)

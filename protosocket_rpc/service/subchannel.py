@@ -6,6 +6,7 @@ import asyncio
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
+from protosocket_rpc.eager import start_later
 from protosocket_rpc.errors import ConnectionClosed, PeerRefused
 from protosocket_rpc.raw import Address
 from protosocket_rpc.raw.busy_poll import make_connection
@@ -83,7 +84,7 @@ class Subchannel:
         """Begin to connect, unless there is a connection or an attempt, or one to come."""
         if self.session is None and self.attempt is None and not self._closed:
             # A connection is nobody's in particular, though a handler's call may be what needs it.
-            self.attempt = Context().run(self.connector.loop.create_task, self._connect())
+            self.attempt = Context().run(start_later, self.connector.loop, self._connect())
 
     def stop(self) -> None:
         """Make no further connection. What there is stays."""
