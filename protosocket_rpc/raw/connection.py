@@ -232,7 +232,8 @@ class Connection(Generic[Inbound, Outbound]):
             # All in one system call: each wakes the peer.
             self._transport.writelines(parts)
             # asyncio's of 3.12 and 3.13 does not see by itself that the peer does not read.
-            self._transport.set_write_buffer_limits(high=1)
+            with contextlib.suppress(AttributeError):  # as in `_update_reading`
+                self._transport.set_write_buffer_limits(high=1)
 
     def _write_stalled(self, data: bytes) -> None:
         if self._closing:

@@ -413,3 +413,20 @@ class Skips:
 
     def encode(self, message: bytes) -> bytes:
         return message
+
+
+async def test_parts_are_refused_from_the_turn_in_which_the_connection_is_lost(
+    certificates: Certificates, tls: bool
+) -> None:
+    async def write_on(connection: Connection[Any, Any]) -> None:
+        while True:
+            connection.write_parts([b"x\n"])
+            await asyncio.sleep(0)
+
+    async with connected(certificates=certificates if tls else None) as (client, server):
+        sock = server.connection.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.connection.abort(ConnectionClosed("a test"))
+        with pytest.raises(ConnectionClosed):
+            await write_on(client.connection)
+        await client.closed()
