@@ -99,7 +99,8 @@ class PerLoop(Generic[BoundT]):
     def _forget_closed_loops(self) -> None:
         for loop in list(self._objects):
             if loop.is_closed():
-                del self._objects[loop], self._guards[loop]
+                self._objects.pop(loop, None)  # another thread may forget it, too
+                self._guards.pop(loop, None)
 
     async def close(self, grace: float | None) -> None:
         """Close all, each on its own loop, wherever that runs."""

@@ -131,6 +131,34 @@ def test_the_state_of_a_closed_loop_is_freed(make_loop: MakeLoop) -> None:
         assert [ref() is not None for ref in loops] == [False, False, True]
 
 
+def test_two_threads_may_forget_the_same_closed_loop() -> None:
+    """Each, when it first uses the channel, forgets what belongs to loops that are closed."""
+    channel = ps.insecure_channel("localhost:1")
+
+    async def use() -> None:
+        channel.connector()
+
+    class Asked(asyncio.SelectorEventLoop):
+        """Has the other thread be faster, just when it is asked."""
+
+        others = 0
+
+        def is_closed(self) -> bool:
+            closed = super().is_closed()
+            if closed and asyncio._get_running_loop() is not None and not self.others:
+                self.others += 1
+                other = threading.Thread(target=run, args=(asyncio.SelectorEventLoop, use()))
+                other.start()
+                other.join()
+            return closed
+
+    first = Asked()
+    first.run_until_complete(use())
+    first.close()
+    run(asyncio.SelectorEventLoop, use())
+    assert first.others == 1
+
+
 def test_a_call_outside_of_a_loop_says_so() -> None:
     stub = Stub(ps.insecure_channel("localhost:1"))
     with pytest.raises(RuntimeError, match=r"no running event loop: .* asyncio.run\(\)"):
