@@ -36,13 +36,14 @@ call_details: Final[Callable[[Any], ClientCallDetails]] = partial(tuple.__new__,
 def completed(details: Any, compression: Compression | None) -> ClientCallDetails:
     """Details as an interceptor made them, perhaps of a class of its own."""
     method = details.method
+    chosen = _optional(details, "compression")
     return ClientCallDetails(
         method.encode() if isinstance(method, str) else method,
         details.timeout,
         details.metadata,
         details.credentials,
         _optional(details, "wait_for_ready"),
-        _optional(details, "compression") or compression,
+        compression if chosen is None else chosen,
     )
 
 

@@ -260,6 +260,22 @@ async def test_details_as_an_interceptor_made_them() -> None:
         assert await stub.unary(b"") == b"v"
 
 
+@pytest.mark.parametrize("choice", [ps.Compression.NoCompression, ps.Compression.Deflate])
+async def test_an_interceptor_may_choose_the_compression(choice: ps.Compression) -> None:
+    seen: list[Any] = []
+
+    async def choose(continuation: Any, details: Any, request: Any) -> Any:
+        return await continuation(details._replace(compression=choice), request)
+
+    async def note(continuation: Any, details: Any, request: Any) -> Any:
+        seen.append(details.compression)
+        return await continuation(details, request)
+
+    async with intercepted(Unary(choose), Unary(note)) as stub:
+        assert await stub.unary(b"x", compression=ps.Compression.Gzip) == b"x"
+    assert seen == [choice]
+
+
 async def test_a_channel_that_is_closed_takes_no_call() -> None:
     async with intercepted(PassOn()) as stub:
         pass
