@@ -147,6 +147,12 @@ class ClientSession(ServiceSession):
     def on_drained(self) -> None:
         """The last RPC has ended on a connection that takes no more."""
 
+    def on_eof(self) -> bool:
+        connection = self.sender()
+        if not connection.writable:  # a server that has closed reads no more of what waits here
+            connection.abort(ConnectionClosed("the server closed before it had read its requests"))
+        return False
+
     def on_close(self, cause: Exception | None) -> None:
         self.lost = True
         for rpc in self._never_left():

@@ -212,7 +212,8 @@ async def stalled(peers: Peers, stub: Stub) -> tuple[Peer, list[Any]]:
     return peer, filling
 
 
-async def test_a_call_that_never_left_is_tried_again() -> None:
+@pytest.mark.parametrize("end", ["reset", "half-close"])
+async def test_a_call_that_never_left_is_tried_again(end: str) -> None:
     async with (
         listening() as peers,
         ps.insecure_channel(peers.target, connectivity=FAST) as channel,
@@ -222,7 +223,10 @@ async def test_a_call_that_never_left_is_tried_again() -> None:
         queued = [stub.unary(b"%d" % number) for number in range(3)]
         large = stub.unary(LARGE)
         assert not any(call.done() for call in [*queued, large])
-        first.reset()
+        if end == "reset":
+            first.reset()
+        else:
+            first.writer.write_eof()
         second = await peers.accept()
         second.settings()
         seen: dict[int, bytes] = {}
