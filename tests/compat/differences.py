@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
 
 import grpc
 from scenarios import Handlers, collect, echo, forever, join, outcome, running, three
 
 from protosocket_rpc.testing import Link
+
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 async def text_of_an_exception():
@@ -246,6 +251,20 @@ async def details_of_no_connection():
             await channel.unary_unary("/s/uu")(b"")
         except grpc.aio.AioRpcError as error:
             return [error.code().name, type(error.__cause__).__name__]
+
+
+async def blocked_event_loop():
+    library = "switch" if grpc.__name__.startswith("protosocket_rpc") else "grpcio"
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, PROGRAMS / "run.py", library, PROGRAMS / "blocking.py", stdout=PIPE
+    )
+    port = int(await server.stdout.readline())
+    options = [("grpc.keepalive_time_ms", 500), ("grpc.keepalive_timeout_ms", 1000)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        code = await channel.unary_unary("/s/uu")(b"4").code()
+    server.kill()
+    await server.wait()
+    return code.name
 
 
 async def blocking_api():

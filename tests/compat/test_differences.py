@@ -56,6 +56,7 @@ EXPECTED: dict[str, tuple[Any, Any]] = {
             "the method is unary-unary, and was called as another kind",
         ],
     ),
+    "blocked_event_loop": ("OK", "UNAVAILABLE"),
     "blocking_api": (None, "UsageError"),
 }
 
