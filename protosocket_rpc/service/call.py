@@ -205,6 +205,7 @@ class Call(ClientRpc):
         if not self.finished:
             self.add_metadata(pairs)
             self._connector.wait(self)
+            self._connector.wake_watchers()  # who waits for its connection may not have to
 
     def open_on(self, session: ChannelConnection, now: float = 0.0) -> None:
         """Open the RPC on a connection.

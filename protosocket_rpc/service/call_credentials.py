@@ -24,7 +24,7 @@ class AuthMetadataContext(NamedTuple):
     """The call that credentials are asked for.
 
     Attributes:
-        service_url: ``https://host:port/package.Service``.
+        service_url: ``https://host:port/package.Service``; without the port if it is 443.
         method_name: the method's own name.
     """
 

@@ -76,10 +76,13 @@ class Channel:
 
         The other arguments are those of these functions.
         """
-        parse_addresses(target)
+        addresses = parse_addresses(target)
         if connections < 1:
             raise ValueError(f"a channel has at least 1 connection, not {connections}")
         self.target = target
+        name = server_hostname or ",".join([str(address) for address in addresses])
+        # As gRPC has it, whose plugins look it up: without a scheme, and the port of https.
+        self.audience = name.removesuffix(":443")
         self.limits = limits or RpcLimits()
         self.credentials = credentials or ChannelCredentials()
         self.compression = wire_compression(compression)

@@ -156,10 +156,6 @@ class Connector:
         """True if there is a connection, and what answers there speaks this protocol."""
         return any(session.peer is not None for session in self.ready)
 
-    def on_greeted(self) -> None:
-        """A server has sent its settings."""
-        self._wake_watchers()
-
     async def wait_for_state_change(self, last: ChannelConnectivity) -> None:
         """Wait until the state is another than `last`."""
         while self.state is last:
@@ -213,7 +209,7 @@ class Connector:
         # others: to have them all.
         if self._waiting or (state is _FAILED and (self.ready or self._to_recover())):
             subchannel.connect()
-        self._wake_watchers()
+        self.wake_watchers()
 
     def _refresh(self) -> None:
         subchannels = self._subchannels()
@@ -253,7 +249,8 @@ class Connector:
         """Whether anybody wants to see it recover."""
         return any(self._watchers.values())
 
-    def _wake_watchers(self) -> None:
+    def wake_watchers(self) -> None:
+        """There is something else to see: for those who `wait_for_change`."""
         watchers = self._watchers
         self._watchers = {}
         for watcher in watchers:
@@ -278,7 +275,7 @@ class Connector:
             await asyncio.sleep(delay)
         if not self._endpoints:
             self._refresh()
-            self._wake_watchers()
+            self.wake_watchers()
         try:
             endpoints = await resolve(self.loop, self._addresses, balance=self.connectivity.balance)
         except Exception as error:  # whatever it is, it is why there is no address
@@ -308,7 +305,7 @@ class Connector:
             subchannel.connect()
         if old:
             self._refresh()
-            self._wake_watchers()
+            self.wake_watchers()
 
     def _on_unresolved(self, error: Exception) -> None:
         self._resolve_at = self.loop.time() + self._backoff.next()
@@ -319,7 +316,7 @@ class Connector:
             self._serve_waiting()
             if self._waiting or self._to_recover():
                 self._resolve_soon()
-            self._wake_watchers()
+            self.wake_watchers()
 
     def _plan_to_resolve(self) -> None:
         interval = self.connectivity.resolve_interval
@@ -393,7 +390,7 @@ class Connector:
             session.sender().close()
         self.deadlines.close()
         self.runner.close()
-        self._wake_watchers()
+        self.wake_watchers()
 
     def leave_to_parent(self) -> None:
         """In a forked child: touch nothing that the parent goes on using."""

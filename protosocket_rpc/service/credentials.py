@@ -148,7 +148,7 @@ def _server_context(configuration: ServerCertificateConfiguration, required: boo
     _load_pairs(context, configuration.pairs)
     if required:
         assert configuration.roots is not None
-        context.load_verify_locations(cadata=configuration.roots.decode("ascii"))
+        context.load_verify_locations(cadata=configuration.roots.decode("ascii", "ignore"))
         context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols([ALPN])
     return context
@@ -177,7 +177,7 @@ def ssl_channel_credentials(
         raise ValueError("a private key and a certificate chain belong together")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if root_certificates is not None:
-        context.load_verify_locations(cadata=root_certificates.decode("ascii"))
+        context.load_verify_locations(cadata=root_certificates.decode("ascii", "ignore"))
     elif os.environ.get(_ROOTS_VARIABLE):
         context.load_verify_locations(os.environ[_ROOTS_VARIABLE])
     else:

@@ -78,7 +78,7 @@ class Method:
         )
         self._compression = channel.compression
         service, _, name = descriptor.path.lstrip("/").partition("/")
-        self._auth_context = AuthMetadataContext(f"https://{channel.target}/{service}", name)
+        self._auth_context = AuthMetadataContext(f"https://{channel.audience}/{service}", name)
         # Calls have nothing to take from the channel, unless they say so themselves.
         self.plain: bool = not self._compression and channel.credentials.call is None
 

@@ -211,7 +211,7 @@ class Subchannel:
             if self._greeting is not None:
                 self._end_greeting()
                 self._set_state(ChannelConnectivity.READY)
-            self.connector.on_greeted()
+            self.connector.wake_watchers()
 
     def _end_greeting(self) -> None:
         if self._greeting is not None:

@@ -389,6 +389,17 @@ async def test_local_credentials_refuse_what_is_not_local() -> None:
         assert "not on this machine" in await fails(stub)
 
 
+async def test_a_bundle_may_have_comments_in_any_language(certificates: Certificates) -> None:
+    comment = "# Autorité de certification, für alle\n".encode()
+    authority = comment + certificates.authority.read_bytes() + comment
+    channel = ps.ssl_channel_credentials(
+        authority, certificates.client_key.read_bytes(), certificates.client_chain.read_bytes()
+    )
+    server = server_pem(certificates, root_certificates=authority, require_client_auth=True)
+    async with secured(server, channel) as stub:
+        assert await stub.unary(b"x") == b"x"
+
+
 # -- credentials of calls ------------------------------------------------------------------
 
 
@@ -441,6 +452,34 @@ async def test_plugin_is_asked_in_a_thread_for_each_call(certificates: Certifica
     assert context.service_url.endswith("/test.Service")
     assert [each.method_name for each in plugin.asked] == ["Unary", "Requests"]
     assert threading.current_thread() not in plugin.threads
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "expected"),
+    [
+        ("localhost:1", [], "localhost:1"),
+        ("dns:///localhost:1", [], "localhost:1"),
+        ("dns:///localhost:443", [], "localhost"),
+        ("[::1]:443", [], "[::1]"),
+        ("ipv4:127.0.0.1:1", [], "127.0.0.1:1"),
+        ("127.0.0.1:1", [("grpc.ssl_target_name_override", "name")], "name"),
+    ],
+)
+async def test_the_service_as_a_plugin_is_told_it(
+    target: str, options: list[Any], expected: str
+) -> None:
+    """As grpcio tells it: without a scheme, and without the port that https has."""
+    told = asyncio.get_running_loop().create_future()
+
+    async def plugin(context: ps.AuthMetadataContext) -> Any:
+        told.set_result(context.service_url)
+        await asyncio.Event().wait()
+
+    local = ps.local_channel_credentials()
+    async with ps.secure_channel(target, local, options) as channel:
+        call = Stub(channel).unary(b"", credentials=ps.metadata_call_credentials(plugin))
+        assert await told == f"https://{expected}/test.Service"
+        call.cancel()
 
 
 async def test_plugin_may_be_a_coroutine_function(certificates: Certificates) -> None:
@@ -557,6 +596,23 @@ async def test_a_channel_that_closes_with_grace_lets_them_begin() -> None:
         release.set()
         await closing
         assert await call == b"['t']"
+
+
+async def test_the_connection_of_a_call_with_credentials_can_be_waited_for() -> None:
+    release = asyncio.Event()
+
+    async def reply(request: bytes, context: Any) -> bytes:
+        await release.wait()
+        return b"y"
+
+    local = ps.local_server_credentials(), ps.local_channel_credentials()
+    async with secured(*local, Unary=reply) as stub:
+        ready = stub.unary(b"")
+        await ready.wait_for_connection()
+        call = stub.unary(b"", credentials=ps.metadata_call_credentials(Plugin(("token", "t"))))
+        await call.wait_for_connection()
+        release.set()
+        assert [await ready, await call] == [b"y", b"y"]
 
 
 async def test_plugin_that_never_answers_ends_with_the_deadline(certificates: Certificates) -> None:
