@@ -44,6 +44,12 @@ class Refused(ConnectionClosed):
         return f"the server refused the connection: {self.args[1]}"
 
 
+def _abandon(attempt: asyncio.Task[ChannelConnection]) -> None:
+    """Another was first, or it is not needed any more."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().sender().abort(ConnectionClosed("another address was faster"))
+
+
 class Subchannel:
     """Keeps a connection to one endpoint, for a `Connector`.
 
@@ -139,26 +145,16 @@ class Subchannel:
                     timeout=_HEAD_START if waiting else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for attempt in done:
-                    error = attempt.exception()
-                    if error is None:
-                        done.remove(attempt)
-                        attempts |= done
-                        return attempt.result()
-                    if not (attempts or waiting):
-                        raise error
+                winners = [attempt for attempt in done if attempt.exception() is None]
+                if winners:
+                    attempts.update(winners[1:])
+                    return winners[0].result()
+                if not (attempts or waiting):
+                    return done.pop().result()  # which raises
         finally:
-            await self._abandon(attempts)
-
-    async def _abandon(self, attempts: set[asyncio.Task[ChannelConnection]]) -> None:
-        """Others were first."""
-        for attempt in attempts:
-            attempt.cancel()
-        if attempts:
-            await asyncio.wait(attempts)
-        for attempt in attempts:
-            if not attempt.cancelled() and attempt.exception() is None:
-                attempt.result().sender().abort(ConnectionClosed("another address was faster"))
+            for attempt in attempts:  # nothing is awaited here: a winner could be lost meanwhile
+                attempt.cancel()
+                attempt.add_done_callback(_abandon)
 
     async def _open(self, address: Address) -> ChannelConnection:
         connector = self.connector

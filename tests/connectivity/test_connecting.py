@@ -18,6 +18,7 @@ from support import free_port, wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.raw import parse_addresses
+from protosocket_rpc.service import subchannel
 from protosocket_rpc.testing import VirtualClock
 
 State = ps.ChannelConnectivity
@@ -287,6 +288,64 @@ async def test_pick_first() -> None:
 )
 def test_lists_of_addresses(target: str, addresses: list[str]) -> None:
     assert [str(address) for address in parse_addresses(target)] == addresses
+
+
+class Attempts:
+    """Attempts to connect, which all end at once: in a failure, but for those to some ports."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ports: set[int]) -> None:
+        self.begun = 0
+        self.connected: list[Any] = []
+        self.end = asyncio.Event()
+        self._ports = ports
+        self._open = subchannel.open_transport
+        monkeypatch.setattr(subchannel, "_HEAD_START", 0)
+        monkeypatch.setattr(subchannel, "open_transport", self._attempt)
+
+    async def _attempt(
+        self, loop: Any, protocol: Callable[[], Any], target: str, *options: Any
+    ) -> None:
+        self.begun += 1
+        if port_of(target) in self._ports:
+            await self._open(loop, protocol, target, *options)
+            self.connected.append(protocol())
+            await self.end.wait()
+        else:
+            await self.end.wait()
+            raise ConnectionRefusedError(target)
+
+
+PICK_FIRST = [("grpc.lb_policy_name", "pick_first")]
+
+
+async def test_of_addresses_that_end_in_one_turn_one_that_connects_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with listening() as one, listening() as two:
+        attempts = Attempts(monkeypatch, {port_of(one.target), port_of(two.target)})
+        dead = [f"127.0.0.1:{free_port()}" for _ in range(8)]
+        target = ",".join([*dead[:4], one.target, two.target, *dead[4:]])
+        async with ps.insecure_channel(target, PICK_FIRST) as channel:
+            ready = asyncio.ensure_future(channel.channel_ready())
+            await wait_until(lambda: attempts.begun == 10 and len(attempts.connected) == 2)
+            attempts.end.set()
+            await ready
+            await wait_until(lambda: sum(each.closing for each in attempts.connected) == 1)
+
+
+async def test_a_connection_is_not_left_open_when_the_attempt_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with listening() as peers:
+        attempts = Attempts(monkeypatch, {port_of(peers.target)})
+        target = f"{peers.target},127.0.0.1:{free_port()}"
+        channel = ps.insecure_channel(target, PICK_FIRST)
+        channel.get_state(try_to_connect=True)
+        await wait_until(lambda: attempts.begun == 2 and attempts.connected)
+        attempts.end.set()
+        await asyncio.sleep(0)  # the attempts have ended; who waits for them has yet to see it
+        await channel.close()
+        await wait_until(lambda: attempts.connected[0].closing)
 
 
 # -- names ---------------------------------------------------------------------------------------
