@@ -42,6 +42,7 @@ Reply = TypeVar("Reply")
 # Seconds. More is no deadline, whatever default the method has.
 _FOREVER: Final = 1e9
 LOCALLY_CANCELLED: Final = "Locally cancelled by application!"
+ALREADY_FINISHED: Final = "RPC already finished."
 # Bytes of a request stream that are kept, in case that it has to be sent on another connection.
 RESEND_LIMIT: Final = 64 * 1024
 _REQUEST_OVERHEAD: Final = 64
@@ -468,6 +469,8 @@ class Call(ClientRpc):
 
     async def send_request(self, request: Any) -> None:
         """Send one message of the request stream; returns when the next may be sent."""
+        if self.finished:
+            raise asyncio.InvalidStateError(ALREADY_FINISHED)
         await self._wait_sendable()
         if self.finished:
             raise self._ended_error()
@@ -540,7 +543,7 @@ class Call(ClientRpc):
 
     def _ended_error(self) -> BaseException:
         if self._outcome == OK:
-            return asyncio.InvalidStateError("RPC already finished.")
+            return asyncio.InvalidStateError(ALREADY_FINISHED)
         return self.error()
 
 
@@ -605,9 +608,9 @@ class StreamUnaryCall(ReplyCall[Request, Reply]):
         """Send one request; returns when the next may be sent.
 
         Raises:
-            AioRpcError: the RPC has ended.
+            AioRpcError: the RPC has failed meanwhile.
             UsageError: the requests come from an iterator.
-            asyncio.InvalidStateError: the requests are complete.
+            asyncio.InvalidStateError: the requests are complete, or the RPC had ended before.
         """
         if self.iterates:
             raise UsageError("the requests of this call come from an iterator")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 from protosocket_rpc.errors import AioRpcError, UsageError
 from protosocket_rpc.metadata import Metadata
-from protosocket_rpc.service.call import LOCALLY_CANCELLED
+from protosocket_rpc.service.call import ALREADY_FINISHED, LOCALLY_CANCELLED
 from protosocket_rpc.service.context import EOF
 from protosocket_rpc.service.debug import DebugString
 from protosocket_rpc.service.decision import Decision, Made
@@ -87,13 +88,15 @@ class InterceptedCall:
 
     def add_done_callback(self, callback: DoneCallback) -> None:
         """Call `callback` with this call when it has ended; soon, if it has."""
+        # One that is dropped is to be cancelled: neither its end nor who waits for that holds it.
+        owner = weakref.ref(self)
+        kind, decision, loop = type(self), self._decision, self._loop
 
         def on_reached(_: object = None) -> None:
-            call = self._decision.call
-            if call is None:
-                self._loop.call_soon(callback, self)
+            if decision.call is None:
+                loop.call_soon(callback, owner() or kind(decision, None, None, None))
             else:
-                call.add_done_callback(lambda _: callback(self))
+                decision.call.add_done_callback(lambda call: callback(owner() or call))
 
         if self._decision.reached() or self._task is None:
             on_reached()
@@ -241,9 +244,8 @@ class _WithRequests(InterceptedCall):
         """Send one request; returns when the next may be sent.
 
         Raises:
-            AioRpcError: the RPC has ended.
             UsageError: the requests come from an iterator.
-            asyncio.InvalidStateError: the requests are complete.
+            asyncio.InvalidStateError: the requests are complete, or the RPC has ended.
         """
         await self._put(request)
 
@@ -271,20 +273,7 @@ class _WithRequests(InterceptedCall):
                 taken.cancel()
                 ended.cancel()
         if request is not EOF:
-            raise await self._ended_error()
-
-    async def _ended_error(self) -> Exception:
-        code = await self.code()
-        if code is StatusCode.OK:
-            return asyncio.InvalidStateError("RPC already finished.")
-        return AioRpcError(
-            code,
-            await self.initial_metadata(),
-            await self.trailing_metadata(),
-            await self.details(),
-            str(self.debug_error_string()),
-            await self.status_details(),
-        )
+            raise asyncio.InvalidStateError(ALREADY_FINISHED)
 
 
 class InterceptedUnaryUnaryCall(_WithReply):
@@ -383,12 +372,18 @@ class SubstituteReplies(_Substitute):
 
     _cancelling = False
 
-    def __init__(self, replies: AsyncIterator[Any], made: Made) -> None:
+    def __init__(
+        self, replies: AsyncIterator[Any], made: Made, task: asyncio.Task[None] | None = None
+    ) -> None:
+        """Use without `task`, which has ended, and is of another that was dropped."""
         super().__init__(made)
+        self._source = replies
         self._replies: asyncio.Queue[Any] = asyncio.Queue()
-        self._ended = False
-        self._task = asyncio.ensure_future(_pull(replies, self._replies))
-        self._task.add_done_callback(_retrieve)
+        self._ended = task is not None
+        if task is None:
+            task = asyncio.ensure_future(_pull(replies, self._replies))
+            task.add_done_callback(_retrieve)
+        self._task = task
 
     def __del__(self) -> None:
         task = getattr(self, "_task", None)
@@ -413,7 +408,11 @@ class SubstituteReplies(_Substitute):
         return self._cancelling or self._task.done()
 
     def add_done_callback(self, callback: DoneCallback) -> None:
-        self._task.add_done_callback(lambda _: callback(self))
+        owner = weakref.ref(self)
+        source, made = self._source, self._made
+        self._task.add_done_callback(
+            lambda task: callback(owner() or SubstituteReplies(source, made, task))
+        )
 
     async def _outcome(self) -> tuple[StatusCode, str]:
         await asyncio.wait([self._task])
@@ -480,6 +479,7 @@ class SubstituteReplies(_Substitute):
                 self._replies.task_done()
                 return reply
             self._ended = True
+            self._replies.put_nowait(EOF)  # for others who wait
         await asyncio.wait([self._task])
         if self._cancelling:
             raise asyncio.CancelledError(LOCALLY_CANCELLED)

@@ -118,9 +118,9 @@ class StreamStreamCall(StreamCall[Request, Reply]):
         """Send one request; returns when the next may be sent.
 
         Raises:
-            AioRpcError: the RPC has ended.
+            AioRpcError: the RPC has failed meanwhile.
             UsageError: the requests come from an iterator.
-            asyncio.InvalidStateError: the requests are complete.
+            asyncio.InvalidStateError: the requests are complete, or the RPC had ended before.
         """
         self._check_writes()
         await self._rpc.send_request(request)

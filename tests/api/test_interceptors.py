@@ -533,9 +533,59 @@ async def test_write_after_the_server_has_ended_the_call() -> None:
     async with intercepted("client", Counting(), Requests=refuse) as stub:
         upload = stub.requests()
         assert await upload.code() is ps.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(ps.AioRpcError) as raised:
+        with pytest.raises(asyncio.InvalidStateError):
             await upload.write(b"x")
-        assert raised.value.details() == "enough"
+        await upload.done_writing()
+
+
+async def test_write_after_the_call_was_cancelled() -> None:
+    """The task that writes is not the one that was cancelled."""
+    async with intercepted("client", Counting()) as stub:
+        upload = stub.requests()
+        await upload.write(b"x")
+        upload.cancel()
+        with pytest.raises(asyncio.InvalidStateError):
+            await upload.write(b"x")
+
+
+async def test_several_may_read_and_each_hears_of_the_end() -> None:
+    release = asyncio.Event()
+
+    async def replies(request: Any, context: Any) -> AsyncIterator[bytes]:
+        await release.wait()
+        yield b"a"
+
+    async with intercepted("client", Counting(), Replies=replies) as stub:
+        call = stub.replies(b"")
+        readers = [asyncio.ensure_future(call.read()) for _ in range(3)]
+        await asyncio.sleep(0)
+        release.set()
+        assert sorted(await asyncio.gather(*readers), key=bool) == [ps.EOF, ps.EOF, b"a"]
+
+
+async def test_a_dropped_stream_is_cancelled_whoever_waits_for_its_end() -> None:
+    ended = asyncio.Event()
+    done: list[Any] = []
+
+    async def replies(request: Any, context: Any) -> AsyncIterator[bytes]:
+        context.add_done_callback(lambda _: ended.set())
+        yield b"a"
+        await asyncio.Event().wait()
+
+    async with intercepted("client", Counting(), Replies=replies) as stub:
+        call = stub.replies(b"")
+        call.add_done_callback(done.append)
+        assert await call.read() == b"a"
+        call.add_done_callback(done.append)
+        del call
+        await ended.wait()
+        await wait_until(lambda: len(done) == 2)
+        for each in done:
+            assert each.done()
+            assert each.cancelled()
+            assert await each.code() is ps.StatusCode.CANCELLED
+            with pytest.raises(asyncio.CancelledError):
+                await each.read()
 
 
 async def test_error_in_the_request_iterator_is_what_the_call_raises() -> None:

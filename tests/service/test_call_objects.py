@@ -415,9 +415,48 @@ async def test_writing_to_a_call_that_has_failed(kind: str) -> None:
     async with paired(Requests=reply, Both=replies) as pair:
         call = getattr(pair, kind)()
         await call.code()
-        with pytest.raises(ps.AioRpcError, match="enough"):
+        with pytest.raises(asyncio.InvalidStateError):
             await call.write(b"x")
         await call.done_writing()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+async def test_writing_to_a_call_that_was_cancelled(kind: str) -> None:
+    """The task that writes is not the one that was cancelled."""
+    async with paired() as pair:
+        call = getattr(pair, kind)()
+        await call.write(b"x")
+        call.cancel()
+        with pytest.raises(asyncio.InvalidStateError):
+            await call.write(b"x")
+        await call.done_writing()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+async def test_a_call_that_fails_while_it_is_written_to(kind: str) -> None:
+    begun = asyncio.Event()
+
+    async def reply(requests: Any, context: Any) -> bytes:
+        await begun.wait()
+        await context.abort(ps.StatusCode.ABORTED, "enough")
+        return b""
+
+    async def replies(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        yield await reply(requests, context)
+
+    async with paired(Requests=reply, Both=replies) as pair:
+        call = getattr(pair, kind)()
+
+        async def write_on() -> None:
+            while True:
+                await call.write(bytes(100_000))
+
+        writing = asyncio.ensure_future(write_on())
+        rpc = getattr(call, "_rpc", call)
+        await wait_until(lambda: rpc.send is not None and rpc.send.pending and rpc.send.credit <= 0)
+        begun.set()
+        with pytest.raises(ps.AioRpcError, match="enough"):
+            await writing
 
 
 @pytest.mark.parametrize("kind", WRITERS)
