@@ -18,7 +18,7 @@ from protosocket_rpc.service.explain import explain
 from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.requests import RequestIterator, send_all
-from protosocket_rpc.service.waiters import Waiters, wake
+from protosocket_rpc.service.waiters import Waiters, wait, wake
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -357,11 +357,9 @@ class Call(ClientRpc):
         if not self.finished:
             self.plain = False
             self.watched = True
-            waiter = self._connector.loop.create_future()
             if self._waiters is None:
                 self._waiters = []
-            self._waiters.append(waiter)
-            await waiter
+            await wait(self._waiters, self._connector.loop.create_future())
 
     def on_initial_metadata(self) -> None:
         if self._waiters is not None:
@@ -505,10 +503,8 @@ class Call(ClientRpc):
             self.watched = True
             if self._writers is None:
                 self._writers = []
-            waiter = self._connector.loop.create_future()
-            self._writers.append(waiter)
             try:
-                await waiter
+                await wait(self._writers, self._connector.loop.create_future())
             except asyncio.CancelledError:
                 if not self.finished:
                     self.cancel()  # the task that writes was cancelled: so is the RPC

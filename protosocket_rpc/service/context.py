@@ -21,7 +21,7 @@ from protosocket_rpc.service.handler import Handler
 from protosocket_rpc.service.limits import too_large
 from protosocket_rpc.service.parsing import parse_failure
 from protosocket_rpc.service.server_session import ServerRpc
-from protosocket_rpc.service.waiters import Waiters, wake
+from protosocket_rpc.service.waiters import Waiters, wait, wake
 from protosocket_rpc.status import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -311,9 +311,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     async def wait_sendable(self) -> None:
         """Wait until the client takes more."""
         while self.send is not None and self.send.pending:
-            waiter = self.connection.loop.create_future()
-            self._writers.append(waiter)
-            await waiter
+            await wait(self._writers, self.connection.loop.create_future())
         if self.ended:
             raise self._ended_error()
 
@@ -365,9 +363,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             request = self.request_here(way)
             if request is not NOT_HERE:
                 return request
-            waiter = self.connection.loop.create_future()
-            self._readers.append(waiter)
-            await waiter
+            await wait(self._readers, self.connection.loop.create_future())
 
     def _read_by(self, way: str) -> None:
         if self._reads:

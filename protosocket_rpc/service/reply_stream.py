@@ -10,7 +10,7 @@ from protosocket_rpc.service.call import LOCALLY_CANCELLED, Call, caught
 from protosocket_rpc.service.context import EOF, NOT_HERE
 from protosocket_rpc.service.flow import MessageRefused
 from protosocket_rpc.service.parsing import parse_failure
-from protosocket_rpc.service.waiters import Waiters, wake
+from protosocket_rpc.service.waiters import Waiters, wait, wake
 from protosocket_rpc.status import CANCELLED, OK
 
 Reply = TypeVar("Reply")
@@ -102,10 +102,8 @@ class ReplyStream(Call):
                 return reply
             if self._readers is None:
                 self._readers = []
-            waiter = self._connector.loop.create_future()
-            self._readers.append(waiter)
             try:
-                await waiter
+                await wait(self._readers, self._connector.loop.create_future())
             except asyncio.CancelledError:
                 self.cancel()  # the task that waits was cancelled: so is the RPC
                 raise

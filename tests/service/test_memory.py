@@ -251,6 +251,55 @@ async def test_a_lost_connection_leaves_nothing() -> None:
         assert not any(isinstance(each, ps.ServicerContext) for each in gc.get_objects())
 
 
+async def given_up(coroutine: Any) -> None:
+    """Wait a little for something, and not until it happens."""
+    task = asyncio.create_task(coroutine)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_reads_and_writes_that_are_given_up_leave_nothing() -> None:
+    waiting: list[int] = []
+
+    async def both(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        for _ in range(5):
+            await given_up(context.read())
+        waiting.append(len(context._readers))
+        await context.write(bytes(500_000))  # more than the credit that the client gives
+        for _ in range(5):
+            await given_up(context.write(b"more"))
+        waiting.append(len(context._writers))
+        assert await context.read() == b"request"  # both still work
+        yield b"last"
+
+    async with paired(Both=both) as pair:
+        call = pair.both()
+        await wait_until(lambda: len(waiting) == 2)
+        await call.write(b"request")
+        assert [len(reply) async for reply in call] == [500_000, 4]
+    assert waiting == [0, 0]
+
+
+async def test_a_call_that_somebody_has_waited_for_in_vain_keeps_nothing_of_it() -> None:
+    asked = asyncio.Event()
+
+    async def unary(request: bytes, context: Any) -> bytes:
+        await asked.wait()
+        return request
+
+    async with paired(Unary=unary) as pair:
+        call = pair.unary(b"request")
+        for question in (call.code, call.initial_metadata) * 5:
+            await given_up(question())
+        assert len(call._waiters) == 0
+        asked.set()
+        assert await call.code() is ps.StatusCode.OK
+
+
 def has_dictionary(rpc: object) -> bool:
     """Whether an object's attributes are in a dictionary of its own, and not in the object."""
     return any(isinstance(held, dict) and "id" in held for held in gc.get_referents(rpc))
