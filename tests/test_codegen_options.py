@@ -180,14 +180,59 @@ async def test_a_default_timeout_holds_if_one_side_knows_of_it(
         assert code is StatusCode.DEADLINE_EXCEEDED
 
 
-async def test_a_default_timeout_holds_behind_an_interceptor_of_grpcs_kind(generated: Any) -> None:
-    class PassesOn(protosocket_rpc.ServerInterceptor):
-        async def intercept_service(self, continuation: Any, details: Any) -> Any:
-            return await continuation(details)
+class PassesOn(protosocket_rpc.ServerInterceptor):
+    """Of gRPC's kind; gives the handler that was found."""
 
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        return await continuation(details)
+
+
+class Replaces(protosocket_rpc.ServerInterceptor):
+    """Gives another handler, as those do that are to see requests and replies."""
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        found = await continuation(details)
+        if found.request_streaming:
+
+            async def replies(requests: Any, context: Any) -> AsyncIterator[bytes]:
+                async for reply in found.stream_stream(requests, context):
+                    yield reply
+
+            return found._replace(stream_stream=replies)
+
+        async def reply(request: Any, context: Any) -> Any:
+            return await found.unary_unary(request, context)
+
+        return found._replace(unary_unary=reply)
+
+
+async def sees_all(call: Any, next: Any) -> AsyncIterator[Any]:
+    """An interceptor of this package's own shape."""
+    async for reply in next(call):
+        yield reply
+
+
+async def test_a_default_timeout_holds_behind_an_interceptor_of_grpcs_kind(generated: Any) -> None:
     async with connected(generated.limits, generated.no_limits, [PassesOn()]) as stub:
         code, _ = await refusal(stub.Slow(b""))
         assert code is StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    "interceptors",
+    [[sees_all], [PassesOn()], [Replaces()], [Replaces(), sees_all], [sees_all, PassesOn()]],
+    ids=["own", "passes on", "replaces", "replaces own", "own passes on"],
+)
+async def test_limits_hold_behind_interceptors(interceptors: list[Any], generated: Any) -> None:
+    async with connected(generated.limits, generated.no_limits, interceptors) as stub:
+        for size, setting in ((101, "max_request_size"), (80, "max_reply_size")):
+            for code, details in (
+                await refusal(stub.Echo(b"x" * size)),
+                await refusal_of_stream(stub.Stream([b"x" * size])),
+            ):
+                assert code is StatusCode.RESOURCE_EXHAUSTED
+                assert f"{setting} of the method" in details
+        assert await stub.Echo(b"x" * 75) == b"x" * 150
 
 
 async def test_a_callers_timeout_goes_before_the_default(generated: Any) -> None:

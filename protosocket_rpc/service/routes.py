@@ -113,8 +113,10 @@ class Routes:
         self._plain[path] = handler
         self.handlers[path] = self._intercepted(handler)
 
-    def _fold(self, path: str, handler: RpcMethodHandler) -> Handler:
-        folded = Handler(*describe(path, handler), self._pool)
+    def _fold(
+        self, path: str, handler: RpcMethodHandler, like: MethodDescriptor[Any, Any] | None = None
+    ) -> Handler:
+        folded = Handler(*describe(path, handler, like), self._pool)
         folded.rpc_handler = handler
         return folded
 
@@ -163,8 +165,10 @@ class Routes:
                 context.fail(UNIMPLEMENTED, "Method not found!")
                 return
             handler = self._plain.get(path)
-            if handler is None or handler.rpc_handler is not resolved:
+            if handler is None:
                 handler = self._fold(path, resolved)
+            elif handler.rpc_handler is not resolved:
+                handler = self._fold(path, resolved, handler.method)
             unary = context.handler.unary
             context.handler = handler
             if not (unary and handler.unary):

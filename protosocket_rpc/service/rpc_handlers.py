@@ -201,8 +201,13 @@ def method_handlers_generic_handler(
     return DictionaryGenericHandler(service, method_handlers)
 
 
-def describe(path: str, handler: RpcMethodHandler) -> tuple[MethodDescriptor[Any, Any], Behavior]:
+def describe(
+    path: str, handler: RpcMethodHandler, like: MethodDescriptor[Any, Any] | None = None
+) -> tuple[MethodDescriptor[Any, Any], Behavior]:
     """A method and the function that serves it, as a RpcMethodHandler (also grpcio's) has them.
+
+    Args:
+        like: the method that it takes the place of, for the limits of its messages.
 
     Raises:
         TypeError: the handler has no function for its kind.
@@ -223,7 +228,16 @@ def describe(path: str, handler: RpcMethodHandler) -> tuple[MethodDescriptor[Any
     serialize = handler.response_serializer
     request = BYTES if parse is None else Marshaller(bytes, parse, "request")
     reply = BYTES if serialize is None else Marshaller(serialize, bytes, "response")
-    return kind(path, request, reply), behavior
+    if like is None:
+        return kind(path, request, reply), behavior
+    method = kind(
+        path,
+        request,
+        reply,
+        max_request_size=like.max_request_size,
+        max_reply_size=like.max_reply_size,
+    )
+    return method, behavior
 
 
 def handler_of(method: MethodDescriptor[Any, Any], behavior: Behavior) -> RpcMethodHandler:
