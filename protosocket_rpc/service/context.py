@@ -189,6 +189,9 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             for call in list(self._calls):
                 call.on_parent_stopped(code)
 
+    def on_found(self, path: str) -> None:
+        """Interceptors have asked for the handler, and one that was not added has `path`."""
+
     def on_rejected(self, message: str) -> None:
         _log.info("%s: rejected, from %s: %s", self.method(), self.peer(), message)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from protosocket_rpc.metadata import Pairs
 from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.handler import Handler
-from protosocket_rpc.service.metrics import ServerMetrics
+from protosocket_rpc.service.metrics import REFUSED, ServerMetrics
 from protosocket_rpc.status import CANCELLED, OK
 from protosocket_rpc.wire.frame import Frame
 
@@ -28,9 +28,13 @@ class CountedContext(ServicerContext[Any, Any]):
     ) -> None:
         self._begun = perf_counter()
         self._metrics = metrics
-        self._path = handler.method.path
+        self._label = handler.label
         self._outcome = OK
         super().__init__(connection, opening, handler)
+
+    def on_found(self, path: str) -> None:
+        if self._label == REFUSED:
+            self._label = path
 
     def fail(
         self,
@@ -54,4 +58,4 @@ class CountedContext(ServicerContext[Any, Any]):
 
     def _end(self, frames: bytes) -> None:
         super()._end(frames)
-        self._metrics.count(self._path, self._outcome, perf_counter() - self._begun)
+        self._metrics.count(self._label, self._outcome, perf_counter() - self._begun)

@@ -30,6 +30,7 @@ class Handler:
     __slots__ = (
         "behavior",
         "function",
+        "label",
         "max_reply_size",
         "method",
         "parse",
@@ -64,6 +65,8 @@ class Handler:
         if not is_async(behavior):
             behavior = in_thread(behavior, method.streams_requests, method.streams_replies, pool)
         self.method = method
+        # What metrics call it: a peer must not make up names for them.
+        self.label: str = method.path
         self.behavior = behavior
         self.streams_requests: bool = method.streams_requests
         self.streams_replies: bool = method.streams_replies

@@ -10,6 +10,9 @@ CREDIT_BEFORE_SETTINGS: Final = 64 * 1024
 # No limit by credit: the connection alone is the limit.
 UNLIMITED: Final = 1 << 62
 
+# Characters of a method's path that a server looks for, if it is none of those that were added.
+MAX_METHOD_LENGTH: Final = 1024
+
 # Of the fields of a frame other than its body and its metadata.
 _FRAME_OVERHEAD: Final = 16 * 1024
 

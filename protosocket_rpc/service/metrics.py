@@ -20,7 +20,8 @@ BUCKETS: Final = (
 # Servers may serve any path with generic handlers: methods beyond so many are counted as one.
 MOST_METHODS: Final = 1000
 OTHER: Final = "(other)"
-# RPCs that were refused before they had a method: unknown ones, and those above a limit.
+# RPCs that were refused before they had a method: unknown ones, and those above a limit. Also what
+# an interceptor answers for a path that nothing has a handler for: clients may make up any.
 REFUSED: Final = "(refused)"
 
 _CODES: Final = {code.number: code.name for code in StatusCode}

@@ -22,6 +22,8 @@ from protosocket_rpc.service.descriptor import (
 from protosocket_rpc.service.handler import Handler
 from protosocket_rpc.service.handlers import service_handlers
 from protosocket_rpc.service.interceptors import Interceptor
+from protosocket_rpc.service.limits import MAX_METHOD_LENGTH
+from protosocket_rpc.service.metrics import REFUSED
 from protosocket_rpc.service.rpc_handlers import (
     DictionaryGenericHandler,
     GenericRpcHandler,
@@ -190,7 +192,13 @@ class Routes:
     async def _resolve_plain(self, details: HandlerCallDetails) -> RpcMethodHandler | None:
         """The handler of an RPC, as its interceptors see it."""
         plain = self._plain.get(details.method)
-        return self._lookup(details) if plain is None else plain.rpc_handler
+        if plain is not None:
+            return plain.rpc_handler
+        found = self._lookup(details)
+        rpc: Any = CURRENT_RPC.get()
+        if found is not None and rpc is not None:
+            rpc.on_found(details.method)
+        return found
 
     def _lookup(self, details: HandlerCallDetails) -> RpcMethodHandler | None:
         """What is found for a path that is none of those that were added."""
@@ -202,8 +210,10 @@ class Routes:
 
     def find(self, frame: Frame) -> Handler | None:
         """The handler of an RPC whose path is none of `handlers`; None if there is none."""
+        if len(frame.method) > MAX_METHOD_LENGTH:
+            return None
         if self._resolve is not None:
-            return self._intercepted(Handler(_method_of(frame), _no_behavior))
+            return _unlabelled(self._intercepted(Handler(_method_of(frame), _no_behavior)))
         if not self._generic:
             return None
         try:
@@ -211,7 +221,13 @@ class Routes:
             found = self._lookup(HandlerCallDetails(frame.method, metadata))
             return None if found is None else self._intercepted(self._fold(frame.method, found))
         except Exception as error:  # the user's; the RPC is to end with it
-            return Handler(_method_of(frame), partial(_raise, error))
+            return _unlabelled(Handler(_method_of(frame), partial(_raise, error)))
+
+
+def _unlabelled(handler: Handler) -> Handler:
+    """Nothing is known yet by the name that the client has for the method."""
+    handler.label = REFUSED
+    return handler
 
 
 def _method_of(frame: Frame) -> MethodDescriptor[Any, Any]:

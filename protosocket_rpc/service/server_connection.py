@@ -16,6 +16,7 @@ from protosocket_rpc.service.context import ServicerContext
 from protosocket_rpc.service.credentials import ServerCredentials
 from protosocket_rpc.service.deadlines import Deadlines
 from protosocket_rpc.service.handler import Handler
+from protosocket_rpc.service.limits import MAX_METHOD_LENGTH
 from protosocket_rpc.service.metrics import REFUSED
 from protosocket_rpc.service.server_session import ServerSession
 from protosocket_rpc.status import INTERNAL, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
@@ -145,7 +146,10 @@ class ServiceConnection(ServerSession):
         if handler is None:
             handler = self._running.routes.find(frame)
         if handler is None:
-            self._running.on_refused(self.peer_name, f"there is no method {frame.method!r}")
+            name = frame.method
+            if len(name) > MAX_METHOD_LENGTH:
+                name = name[:MAX_METHOD_LENGTH] + "..."
+            self._running.on_refused(self.peer_name, f"there is no method {name!r}")
             self.answer_error(frame.id, UNIMPLEMENTED, "Method not found!")
         elif not self._limited or self._admit(frame.id):
             count = self._count_rpc

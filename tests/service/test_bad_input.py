@@ -22,6 +22,7 @@ from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.raw.varint import encode_varint
+from protosocket_rpc.service.limits import MAX_METHOD_LENGTH
 from protosocket_rpc.wire.frame import encode_frame
 
 LIMITS = ps.RpcLimits(max_receive_message_size=100_000, stream_window=10_000)
@@ -267,6 +268,18 @@ async def test_a_method_that_is_not_there(beside: Beside, method: str) -> None:
             peer.sends(F(2, method="/test.Service/Unary", body=b"next"))
             assert await peer.hears() == F(2, body=b"next")
         await beside.logged(f"there is no method {method!r}", logging.INFO)
+
+
+async def test_a_method_with_an_endless_name(beside: Beside) -> None:
+    async with beside:
+        async with beside.peer() as peer:
+            for id, length in ((1, MAX_METHOD_LENGTH), (2, MAX_METHOD_LENGTH + 1), (3, 100_000)):
+                peer.sends(F(id, method="m" * length, body=b"x"))
+                assert await peer.hears() == F(id, status=(12, "Method not found!"))
+                assert await peer.hears() == F(id, END)
+        for text in ("m'", "m...'"):
+            await beside.logged(f"there is no method '{'m' * (MAX_METHOD_LENGTH - 1)}{text}", 20)
+        assert max(len(record.getMessage()) for record in beside.caplog.records) < 2000
 
 
 async def test_late_frames_are_harmless(beside: Beside) -> None:

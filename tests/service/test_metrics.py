@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from connectivity.service import echo
 from service.pair import KINDS, failure, handlers, paired, result
 from support import wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.service.context import ServicerContext
+from protosocket_rpc.service.limits import MAX_METHOD_LENGTH
 from protosocket_rpc.service.metrics import (
     BUCKETS,
     MOST_METHODS,
@@ -107,6 +109,51 @@ async def test_what_is_refused() -> None:
         assert await call.read() is ps.EOF
         refused = pair.server.snapshot()["methods"][REFUSED]
         assert refused["codes"] == {"UNIMPLEMENTED": 1, "RESOURCE_EXHAUSTED": 1}
+
+
+class PassesOn(ps.ServerInterceptor):
+    """Gives the handler that was found; and for /answered, found or not, one of its own."""
+
+    asked: list[str]
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        self.asked.append(details.method)
+        if details.method == "/answered":
+            return ps.unary_unary_rpc_method_handler(echo)
+        return await continuation(details)
+
+
+class Generic(ps.GenericRpcHandler):
+    """Serves what is below /generic."""
+
+    def service(self, details: Any) -> Any:
+        if details.method == "/generic/broken":
+            raise ValueError("of the lookup")
+        if details.method.startswith("/generic/"):
+            return ps.unary_unary_rpc_method_handler(echo)
+        return None
+
+
+@pytest.mark.parametrize("intercepted", [False, True])
+async def test_methods_that_clients_make_up_are_counted_as_one(intercepted: bool) -> None:
+    interceptor = PassesOn()
+    interceptors = [interceptor] if intercepted else []
+    options = {**counted(), "interceptors": interceptors, "handlers": [Generic()]}
+    async with paired(server=options) as pair:
+        longest = "/generic/".ljust(MAX_METHOD_LENGTH, "x")
+        made_up = ["/a", "/answered", longest + "x", "/generic/broken"]
+        for path in ("/generic/a", longest, *made_up, PATHS["unary"]):
+            call = pair.channel.unary_unary(path)(b"")
+            assert await call.code() is not ps.StatusCode.UNAVAILABLE
+        methods = pair.server.snapshot()["methods"]
+        assert sorted(methods) == sorted([REFUSED, "/generic/a", longest, PATHS["unary"]])
+        assert sum(methods[REFUSED]["codes"].values()) == len(made_up)
+    if intercepted:
+        assert "/answered" in interceptor.asked
+        assert longest + "x" not in interceptor.asked
 
 
 async def test_without_it_nothing_is_counted() -> None:

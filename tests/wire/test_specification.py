@@ -31,7 +31,7 @@ from protosocket_rpc import (
     protobuf,
 )
 from protosocket_rpc.rpc.early_cancels import MAX_EARLY_CANCELS, MAX_GAPS
-from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS
+from protosocket_rpc.service.limits import CREDIT_BEFORE_SETTINGS, MAX_METHOD_LENGTH
 from protosocket_rpc.service.session import FRAGMENT, WHOLE
 from protosocket_rpc.wire.codec import FrameCodec
 from protosocket_rpc.wire.frame import MOST_FIELDS, Frame, encode_frame, ping_field, pong_field
@@ -132,6 +132,7 @@ def test_limits_have_their_defaults() -> None:
         "MOST_FIELDS": MOST_FIELDS,
         "MAX_EARLY_CANCELS": MAX_EARLY_CANCELS,
         "MAX_GAPS": MAX_GAPS,
+        "MAX_METHOD_LENGTH": MAX_METHOD_LENGTH,
         "WHOLE": WHOLE,
     }
     for name, value, _ in rows("## Limits"):
