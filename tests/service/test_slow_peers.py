@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tracemalloc
 from typing import Any
 
 from service.pair import TCP, paired
@@ -24,6 +25,11 @@ def with_small_buffer(server: ps.Server) -> ServiceConnection:
     return session
 
 
+def codes(server: ps.Server) -> dict[str, int]:
+    """How calls of the unary method have ended."""
+    return server.snapshot()["methods"]["/test.Service/Unary"]["codes"]
+
+
 async def test_a_large_reply_on_a_slow_network_does_not_hold_up_small_calls() -> None:
     size = 16 * 1024 * 1024
 
@@ -41,6 +47,35 @@ async def test_a_large_reply_on_a_slow_network_does_not_hold_up_small_calls() ->
             small += 1
         assert len(await large) == size
         assert small >= 20  # of 64 fragments, a small call waits for two at the most
+
+
+async def test_a_peer_that_asks_for_much_at_once_and_reads_nothing_loses_its_connection() -> None:
+    size = 1024 * 1024
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        return bytes(size)
+
+    limits = ps.RpcLimits(max_queued_output=10 * size)
+    options = {"limits": limits, "metrics": ps.ServerMetrics()}
+    async with paired(TCP, server=options, Unary=handler) as pair:
+        await pair.unary(b"")
+        tracemalloc.start()
+        try:
+            with await RawPeer.connect(pair.target) as peer:
+                settings = Settings()
+                settings.fragments = True
+                data = encode_frame(0, END, settings_field(settings))
+                for id in range(1, 301):  # which arrive together
+                    data += F(id, method="/test.Service/Unary", body=b"x").encode()
+                await peer.send(data)
+                await wait_until(lambda: "CANCELLED" in codes(pair.server))
+                await wait_until(lambda: pair.server.snapshot()["connections"] == 1)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 40 * size
+        assert sum(codes(pair.server).values()) == 301
+        assert len(await pair.unary(b"")) == size
 
 
 async def test_a_peer_that_only_sends_is_read_from_no_more() -> None:
