@@ -64,7 +64,9 @@ def _of_certificate(tls: Any) -> Auth:
         if common_names:
             identity_key = "x509_common_name"
             properties[identity_key] = common_names
-        alternatives = [value.encode() for _, value in certificate.get("subjectAltName", ())]
+        names = [value for _, value in certificate.get("subjectAltName", ())]
+        # Those of a directory are no text, but tuples.
+        alternatives = [value.encode() for value in names if isinstance(value, str)]
         if alternatives:
             identity_key = "x509_subject_alternative_name"
             properties[identity_key] = alternatives

@@ -9,12 +9,17 @@ import ssl
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from connectivity.service import SERVICE, Servicer, Stub, serving
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support import Certificates, make_certificates
 
 import protosocket_rpc as ps
@@ -105,6 +110,40 @@ async def test_client_certificates_say_who_calls(certificates: Certificates) -> 
     assert identities == [b"client@example.org"]
     assert properties["x509_common_name"] == ["client"]
     assert properties["x509_pem_cert"][0].startswith("-----BEGIN CERTIFICATE-----")
+
+
+def of_a_directory(*others: x509.GeneralName) -> tuple[bytes, bytes]:
+    """A certificate that speaks for itself, and for a name in a directory, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "of a directory")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DirectoryName(name), *others]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM), key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+
+
+async def test_names_of_a_directory_are_left_out(certificates: Certificates) -> None:
+    for others, expected in (
+        ((x509.DNSName("client.example"),), ("x509_subject_alternative_name", [b"client.example"])),
+        ((), ("x509_common_name", [b"of a directory"])),
+    ):
+        certificate, key = of_a_directory(*others)
+        server = server_pem(certificates, root_certificates=certificate, require_client_auth=True)
+        client = ps.ssl_channel_credentials(certificates.authority.read_bytes(), key, certificate)
+        async with secured(server, client, Unary=whoami) as stub:
+            name, identities, _ = await who(stub)
+            assert (name, identities) == expected
 
 
 async def test_client_without_a_certificate_is_refused(certificates: Certificates) -> None:
