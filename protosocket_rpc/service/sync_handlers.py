@@ -202,8 +202,11 @@ class _Handoff(AsyncIterator[Any]):
             waiter.set_result(None)
 
     async def __anext__(self) -> Any:
-        while not self._items:
-            if self._ended:
+        while True:
+            ended = self._ended  # first: the last may be put, and the end follow, in between
+            if self._items:
+                break
+            if ended:
                 raise StopAsyncIteration
             self._waiter = self._loop.create_future()
             try:

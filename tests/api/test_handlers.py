@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from connectivity.service import Stub, serving
 from support import wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.service.sync_handlers import _Handoff
 
 Context = ps.ServicerContext[bytes, bytes]
 SyncContext = ps.SyncServicerContext
@@ -305,6 +307,25 @@ async def test_generator_in_a_thread_does_not_run_ahead_of_its_client() -> None:
             await asyncio.sleep(0.05)
         assert made < 1000
         call.cancel()
+
+
+async def test_the_last_reply_of_a_thread_is_not_lost_behind_its_end() -> None:
+    """Both come just after the loop has looked for replies."""
+    handoff = _Handoff(asyncio.get_running_loop())
+
+    class Late(deque[Any]):
+        looked = False
+
+        def __len__(self) -> int:
+            found = super().__len__()
+            if not self.looked:
+                self.looked = True
+                handoff.put(b"last")
+                handoff.end()
+            return found
+
+    handoff._items = Late()
+    assert [reply async for reply in handoff] == [b"last"]
 
 
 async def test_deadline_ends_the_call_while_its_thread_goes_on() -> None:
