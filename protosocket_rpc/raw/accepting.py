@@ -162,6 +162,7 @@ async def listen(
             if tls is not None:
                 listeners.append(TlsListener(loop, sock, tls, backlog))
             else:
+                sock.listen(backlog)  # if it cannot, uvloop does not say so
                 make: Any = loop.create_unix_server if binding.address.path else loop.create_server
                 options: dict[str, Any] = {}
                 if binding.address.path and sys.version_info >= (3, 13):

@@ -187,18 +187,24 @@ class Server:
             max_buffer=max_frame_size + 64,
             max_queued_output=self.limits.max_queued_output,
         )
-        for binding, credentials in self._bindings:
-            running.listeners.append(
-                await serve(
-                    binding,
-                    lambda: FrameCodec(max_frame_size),
-                    partial(ServiceConnection, running, credentials),
-                    ssl=credentials.ssl,
-                    log_ends=False,
-                    limits=limits,
-                    busy_poll=self.connectivity.busy_poll,
+        try:
+            for binding, credentials in self._bindings:
+                running.listeners.append(
+                    await serve(
+                        binding,
+                        lambda: FrameCodec(max_frame_size),
+                        partial(ServiceConnection, running, credentials),
+                        ssl=credentials.ssl,
+                        log_ends=False,
+                        limits=limits,
+                        busy_poll=self.connectivity.busy_poll,
+                    )
                 )
-            )
+        except BaseException:
+            await self.stop(None)  # those that listen already
+            for binding, _ in self._bindings:
+                binding.close()
+            raise
 
     async def stop(self, grace: float | None = None) -> None:
         """Stop: no new RPCs, wait for those in flight, cancel what is left, close.

@@ -418,3 +418,17 @@ async def test_a_rolling_restart_loses_no_call() -> None:
         assert set(load.calls) == {"_unary", "_replies", "_requests", "_both"}
         finished.set()
         await asyncio.gather(*servers)
+
+
+async def test_a_server_that_cannot_listen_on_one_port_listens_on_none() -> None:
+    first, second = ps.server(), ps.server()
+    port = first.add_insecure_port("127.0.0.1:0")
+    ports = [second.add_insecure_port(f"127.0.0.1:{each}") for each in (0, port, 0)]
+    async with first:
+        with pytest.raises(OSError, match="in use"):
+            await second.start()
+        for each in (ports[0], ports[2]):
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", each)
+        await second.stop()
+        assert not await second.wait_for_termination(1)
