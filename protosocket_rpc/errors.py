@@ -70,7 +70,7 @@ class PeerRefused(ProtosocketError, ConnectionError):
 
 
 class OutputQueueFull(ProtosocketError):
-    """More output is queued than ``Limits.max_queued_output``: the peer is not reading.
+    """More output is queued than ``max_queued_output`` allows: the peer is not reading.
 
     The message that raised it was not queued. Await ``drain()`` before sending more.
     """

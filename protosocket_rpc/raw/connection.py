@@ -241,7 +241,7 @@ class Connection(Generic[Inbound, Outbound]):
         if self._queued >= self._limits.max_queued_output:
             raise OutputQueueFull(
                 f"{self._queued} bytes wait for {self.get_extra_info('peername')}, which does not "
-                f"read; Limits.max_queued_output is {self._limits.max_queued_output}"
+                f"read; max_queued_output is {self._limits.max_queued_output}"
             )
         self._out.append(data)
         self._queued += len(data)

@@ -222,9 +222,7 @@ class TestTheQueue:
             assert 100_000 <= connection.queued < 110_000
             with pytest.raises(OutputQueueFull) as raised:
                 connection.send(LINE)
-            assert str(raised.value).endswith(
-                "which does not read; Limits.max_queued_output is 100000"
-            )
+            assert str(raised.value).endswith("which does not read; max_queued_output is 100000")
             # Nothing else has happened: what was queued arrives, and more can be sent.
             await read_lines(peer, count)
             await connection.drain()
