@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from protosocket_rpc.errors import AbortError, UsageError
@@ -59,6 +59,7 @@ class _EOFType:
 
 EOF: Final = _EOFType()
 NOT_HERE: Final = object()
+_FAILED: Final = "the handler failed; the server's log says how"
 
 
 class ServicerContext(ServerRpc, Generic[Request, Reply]):
@@ -123,8 +124,8 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
                 task = self.connection.runner.start(self.handler.serve(self, _Requests(self)))
                 if task is not None:
                     self._go_on(task)
-            elif self._task is None and self._deadline is not None and not self.ended:
-                # The rest of the request is still to come.
+            if self._task is None and self._deadline is not None and not self.ended:
+                # The rest of the request is still to come, or of a large reply is to leave.
                 self._expect_deadline(self._deadline)
 
     def on_request(self, body: bytes) -> None:
@@ -247,7 +248,12 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             return  # the interpreter disposes of what the loop has left behind
         if not (self.ended and isinstance(error, (AbortError, asyncio.CancelledError))):
             self._log_raised(error)
-            self._fail(*self.outcome_of(error))
+            try:
+                self._fail(*self.outcome_of(error))
+            except Exception as failure:  # of a text that is none, for one
+                path = self.handler.method.path
+                _log.error("%s: its status cannot be sent", path, exc_info=failure)
+                self.fail(UNKNOWN, _FAILED)
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             # As out of any task: these end the loop. Once the client has been told.
             loop.call_soon(_raise, error)
@@ -260,7 +266,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             return self._code.number, self._details
         if isinstance(error, asyncio.CancelledError):
             return CANCELLED, "the handler was cancelled"
-        return UNKNOWN, "the handler failed; the server's log says how"
+        return UNKNOWN, _FAILED
 
     def _fail(self, code: int, message: str) -> None:
         self.fail(code, message, self._status_details, self._trailers)
@@ -454,26 +460,43 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
     ) -> NoReturn:
         """End the RPC with a status now, and leave the handler.
 
+        Empty details leave what `set_details` has set, and no trailing metadata leaves what
+        `set_trailing_metadata` has.
+
         Raises:
             AbortError: always. Catching it changes nothing: the RPC has ended.
             ValueError: the code is OK.
             TypeError: the code is no StatusCode, or the details are no text.
         """
+        self._abort(code, details, trailing_metadata, ())
+
+    async def abort_with_status(self, status: Status) -> NoReturn:
+        """As `abort`, with what a status says; its details and trailing metadata go along.
+
+        Raises:
+            TypeError: as `abort`, or the rich details are not all bytes.
+        """
+        rich_details = _as_bytes(getattr(status, "rich_details", ()))
+        self._abort(status.code, status.details, status.trailing_metadata, rich_details)
+
+    def _abort(
+        self,
+        code: StatusCode,
+        details: str,
+        trailing_metadata: MetadataLike | None,
+        rich_details: tuple[bytes, ...],
+    ) -> NoReturn:
         code = to_status_code(code)
         if code is StatusCode.OK:
             raise ValueError("abort needs a code other than OK")
-        details = _as_text(details)
+        details = _as_text(details) or self._details
         if trailing_metadata is not None:
-            self.set_trailing_metadata(trailing_metadata)
+            self._trailers = metadata_to_wire(trailing_metadata) or self._trailers
         self._code = code
         self._details = details
+        self._status_details = rich_details
         self._fail(code.number, details)
         raise AbortError(f"{code.name}: {details}")
-
-    async def abort_with_status(self, status: Status) -> NoReturn:
-        """As `abort`, with what a status says; its details and trailing metadata go along."""
-        self._status_details = getattr(status, "rich_details", ())
-        await self.abort(status.code, status.details, status.trailing_metadata)
 
     # -- compression -----------------------------------------------------------------------
 
@@ -559,6 +582,14 @@ def _as_text(details: str) -> str:
     if not isinstance(details, str):
         raise TypeError(f"a status has a text as its details, not {details!r}")
     return details
+
+
+def _as_bytes(details: Iterable[Any]) -> tuple[bytes, ...]:
+    found = tuple(details)
+    for each in found:
+        if not isinstance(each, (bytes, bytearray, memoryview)):
+            raise TypeError(f"the rich details of a status are bytes, not {type(each).__name__}")
+    return tuple([bytes(each) for each in found])
 
 
 def _raise(error: BaseException) -> NoReturn:

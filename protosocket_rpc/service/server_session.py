@@ -431,10 +431,11 @@ class ServerRpc(ServiceRpc):
         status.code = code
         status.message = message
         status.details = details
+        last = status_field(status)  # which fails for a text that is none
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)
-        frames = encode_frame(self.id, NORMAL, fields + status_field(status))
+        frames = encode_frame(self.id, NORMAL, fields + last)
         if self.streams_replies:
             frames += encode_frame(self.id, END, b"")
         self._end(frames)

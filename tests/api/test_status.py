@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status as GoogleStatus
 
 import protosocket_rpc as ps
 from protosocket_rpc.compat.grpc_status import rpc_status
+from protosocket_rpc.service.rich_status import RichStatus
 
 KINDS = ["unary", "replies", "requests", "both"]
 
@@ -197,6 +198,46 @@ async def test_unexpected_exception_leaks_nothing_and_is_logged_in_full(
     assert record.exc_info is not None
     assert f"/test.Service/{kind.capitalize()}" in record.getMessage()
     assert "ipv4:127.0.0.1:" in record.getMessage()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_status_that_cannot_be_sent_ends_the_call_all_the_same(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(request: Any, context: Any) -> Any:
+        await context.send_initial_metadata((("m", "1"),))
+        context._status_details = ("no bytes",)
+        raise LookupError
+
+    async with stub(**{kind.capitalize(): fail}) as each:
+        error = await error_of(each, kind)
+    assert error.code() is ps.StatusCode.UNKNOWN
+    assert error.details() == "the handler failed; the server's log says how"
+    assert error.initial_metadata() == ps.Metadata(("m", "1"))
+    assert f"/test.Service/{kind.capitalize()}: its status cannot be sent" in caplog.text
+
+
+async def test_rich_details_that_are_no_bytes_are_refused() -> None:
+    raised: list[str] = []
+
+    async def refuse(request: Any, context: Any) -> Any:
+        for details in (("text",), (5,), b"bytes", (b"detail", None)):
+            status = RichStatus(ps.StatusCode.NOT_FOUND, "no", details, (("k", "v"),))  # type: ignore[arg-type]  # that is the test
+            try:
+                await context.abort_with_status(status)
+            except TypeError as error:
+                raised.append(str(error))
+        assert not context.done()
+        assert context.details() == ""
+        assert list(context.trailing_metadata()) == []
+        await context.abort(ps.StatusCode.ABORTED, "yes")
+
+    async with stub(Unary=refuse) as each:
+        error = await error_of(each)
+    assert (error.code(), error.details()) == (ps.StatusCode.ABORTED, "yes")
+    assert error.status_details() == ()
+    names = ("str", "int", "int", "NoneType")
+    assert raised == [f"the rich details of a status are bytes, not {name}" for name in names]
 
 
 async def test_code_of_another_librarys_enum_is_understood() -> None:

@@ -7,6 +7,7 @@ import socket
 import tracemalloc
 from typing import Any
 
+import pytest
 from service.pair import TCP, paired
 from service.sansio import F
 from support import RawPeer, wait_until
@@ -25,9 +26,10 @@ def with_small_buffer(server: ps.Server) -> ServiceConnection:
     return session
 
 
-def codes(server: ps.Server) -> dict[str, int]:
-    """How calls of the unary method have ended."""
-    return server.snapshot()["methods"]["/test.Service/Unary"]["codes"]
+def codes(server: ps.Server, kind: str = "Unary") -> dict[str, int]:
+    """How calls of a method have ended."""
+    method = server.snapshot()["methods"].get(f"/test.Service/{kind}")
+    return {} if method is None else method["codes"]
 
 
 async def test_a_large_reply_on_a_slow_network_does_not_hold_up_small_calls() -> None:
@@ -47,6 +49,26 @@ async def test_a_large_reply_on_a_slow_network_does_not_hold_up_small_calls() ->
             small += 1
         assert len(await large) == size
         assert small >= 20  # of 64 fragments, a small call waits for two at the most
+
+
+@pytest.mark.parametrize(("kind", "body"), [("Unary", b""), ("Requests", None)])
+async def test_a_reply_that_leaves_too_slowly_meets_its_deadline(
+    kind: str, body: bytes | None
+) -> None:
+    """Also if its handler has ended before it has waited for anything."""
+
+    async def handler(request: Any, context: Any) -> bytes:
+        return bytes(64 * 1024 * 1024)
+
+    options = {"metrics": ps.ServerMetrics()}
+    async with paired(TCP, server=options, Unary=handler, Requests=handler) as pair:
+        with await RawPeer.connect(pair.target) as peer:
+            settings = Settings()
+            settings.fragments = True
+            opening = F(1, method=f"/test.Service/{kind}", body=body, timeout_us=50_000)
+            await peer.send(encode_frame(0, END, settings_field(settings)) + opening.encode())
+            await wait_until(lambda: "DEADLINE_EXCEEDED" in codes(pair.server, kind))
+            assert codes(pair.server, kind) == {"DEADLINE_EXCEEDED": 1}
 
 
 async def test_a_peer_that_asks_for_much_at_once_and_reads_nothing_loses_its_connection() -> None:

@@ -153,6 +153,37 @@ async def errors():
             ]
 
 
+async def abort_keeps_what_was_set():
+    given = {
+        "nothing": (),
+        "empty": ("", ()),
+        "metadata": ("", (("given", "now"),)),
+        "details": ("given",),
+        "both": ("given", (("given", "now"),)),
+    }
+
+    def before(context):
+        context.set_details("set before")
+        context.set_trailing_metadata((("set", "before"),))
+
+    async def handler(request, context):
+        before(context)
+        await context.abort(grpc.StatusCode.NOT_FOUND, *given[request.decode()])
+
+    def in_a_thread(request, context):
+        before(context)
+        context.abort(grpc.StatusCode.NOT_FOUND, *given[request.decode()])
+
+    results = []
+    for each in (handler, in_a_thread):
+        async with running(uu=each) as channel:
+            for name in given:
+                call = channel.unary_unary("/s/uu")(name.encode())
+                results.append(await outcome(call))
+                results.append([list(pair) for pair in await call.trailing_metadata()])
+    return results
+
+
 async def every_status_code():
     async def handler(request, context):
         await context.abort(grpc.StatusCode[request.decode()], "text")
