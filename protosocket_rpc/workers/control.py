@@ -39,15 +39,19 @@ class Control:
             self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def receive(self) -> dict[str, Any] | None:
-        """The next message; None when the other side is gone."""
+        """The next message; None when the other side is gone, or says what is none."""
         try:
             line = await self._reader.readline()
-        except ConnectionError:
+        except (ConnectionError, ValueError):  # it is gone; or the line is too long
             return None
         if not line.endswith(b"\n"):
             return None
         message: dict[str, Any] = json.loads(line)
         return message
+
+    def abort(self) -> None:
+        """Close it at once, whatever was sent."""
+        self._writer.transport.abort()
 
     async def close(self) -> None:
         """Close it, behind what was sent."""

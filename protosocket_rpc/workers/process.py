@@ -8,10 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Any, Final
 
 from protosocket_rpc.service.metrics import Snapshot, empty_snapshot
 from protosocket_rpc.workers.control import Control
 from protosocket_rpc.workers.settings import WorkerSettings
+
+# Seconds to hear the last words of a process that has ended. A process that it has started may have
+# a copy of its end of the control socket: then there is no end of them.
+_LAST_WORDS: Final = 1.0
 
 
 class WorkerFailed(Exception):
@@ -24,7 +29,8 @@ class WorkerProcess:
     Attributes:
         pid: its process.
         ready: it serves, or did.
-        leaving: set when it accepts no more: it was told to stop, or does so by itself, or is gone.
+        leaving: set when it accepts no more: it was told to stop, or does so by itself, is gone, or
+            cannot be told any more.
         began: when it was started, in the loop's time.
         counted: what it has said last of what it has counted.
     """
@@ -35,11 +41,13 @@ class WorkerProcess:
         self._control = control
         self._readiness: asyncio.Future[None] = loop.create_future()
         self._counting: list[asyncio.Future[None]] = []
+        self._why = ""  # it cannot serve, by its own words
         self.pid = process.pid
         self.ready = False
         self.leaving = asyncio.Event()
         self.began = loop.time()
         self.counted = empty_snapshot()
+        self._hearing = loop.create_task(self._hear())
         self._end = loop.create_task(self._follow())
 
     @classmethod
@@ -71,25 +79,37 @@ class WorkerProcess:
         return cls(process, control)
 
     async def _follow(self) -> int:
-        """Hear what it says, to its end. Returns its exit code, or the negative of a signal."""
-        why = ""
-        while (message := await self._control.receive()) is not None:
-            if "ready" in message:
-                self.ready = True
-                self._settle(None)
-            elif "failed" in message:
-                why = message["failed"]
-            elif "stopping" in message:
-                self.leaving.set()
-            elif "counted" in message:
-                self.counted = message["counted"]
-                self._wake_counting()
-        await self._control.close()
+        """Wait for its end. Returns its exit code, or the negative of a signal."""
         code = await self._process.wait()
         self.leaving.set()
-        self._wake_counting()
-        self._settle(WorkerFailed(why or f"it ended ({describe(code)}) before it was ready"))
+        await asyncio.wait([self._hearing], timeout=_LAST_WORDS)
+        self._hearing.cancel()
+        await asyncio.wait([self._hearing])
+        why = self._why or f"it ended ({describe(code)}) before it was ready"
+        self._settle(WorkerFailed(why))
         return code
+
+    async def _hear(self) -> None:
+        """Hear what it says, to the end of that."""
+        try:
+            while (message := await self._control.receive()) is not None:
+                self._on_message(message)
+        finally:
+            self.leaving.set()
+            self._wake_counting()
+            self._control.abort()
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if "ready" in message:
+            self.ready = True
+            self._settle(None)
+        elif "failed" in message:
+            self._why = message["failed"]
+        elif "stopping" in message:
+            self.leaving.set()
+        elif "counted" in message:
+            self.counted = message["counted"]
+            self._wake_counting()
 
     def _settle(self, error: WorkerFailed | None) -> None:
         if not self._readiness.done():
@@ -123,7 +143,7 @@ class WorkerProcess:
 
     async def count(self, timeout: float) -> Snapshot:
         """What it has counted: now, or when it last said so if it does not answer."""
-        if self.ready and not self._end.done():
+        if self.ready and not self._hearing.done():
             waiter = asyncio.get_running_loop().create_future()
             self._counting.append(waiter)
             self._control.send(count=True)

@@ -222,12 +222,14 @@ class Supervisor:
 
     async def _see_off(self, worker: WorkerProcess) -> None:
         """Keep what a worker has counted when it has ended."""
-        code = await worker.wait()
+        try:
+            code = await worker.wait()
+        finally:  # whatever happens, nobody is to wait for it any more
+            self._workers.discard(worker)
         if code:
             log.warning("worker pid %d ended: %s", worker.pid, describe(code))
         else:
             log.info("worker pid %d ended", worker.pid)
-        self._workers.discard(worker)
         worker.counted["in_flight"] = worker.counted["connections"] = 0
         self._counted = merged([self._counted, worker.counted])
 

@@ -6,8 +6,10 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
+from protosocket_rpc.forks import leave_to_parent_after_fork, release_socket
 from protosocket_rpc.raw import Binding
 from protosocket_rpc.service.server import Server
 from protosocket_rpc.service.serving import run_loop
@@ -18,6 +20,36 @@ from protosocket_rpc.workers.settings import WorkerSettings
 
 # The exit code of a worker that could not begin to serve.
 CANNOT_START: Final = 3
+
+
+class Inheritance:
+    """Sockets that come from the supervisor: for this process, and not for those that it starts.
+
+    One that held a copy might outlive the worker: then the worker's ports would stay taken.
+
+    Args:
+        control: what the supervisor speaks through.
+        descriptors: of what is to be listened on; closed at the end of the block.
+    """
+
+    def __init__(self, control: socket.socket, descriptors: Sequence[int]) -> None:
+        self._control = control
+        self.listening = [socket.socket(fileno=number) for number in descriptors]
+        for sock in (control, *self.listening):
+            sock.set_inheritable(False)
+        leave_to_parent_after_fork(self)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let go of them."""
+        for sock in (self._control, *self.listening):
+            release_socket(sock)
+
+    def __enter__(self) -> Inheritance:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for sock in self.listening:
+            sock.close()
 
 
 class Worker:
@@ -70,11 +102,12 @@ async def _main(sock: socket.socket) -> int:
         settings = WorkerSettings.from_json(start["settings"])
         sys.argv[:] = [settings.app]
         log_to_stderr(settings.log_level)
-        async with app.serving(settings) as server:
-            credentials = app.credentials(settings)
-            for fd in start["sockets"]:
-                server.add_binding(Binding.of_socket(socket.socket(fileno=fd)), credentials)
-            await Worker(control, settings, server).run()
+        with Inheritance(sock, start["sockets"]) as inheritance:  # before the app may fork
+            async with app.serving(settings) as server:
+                credentials = app.credentials(settings)
+                for each in inheritance.listening:
+                    server.add_binding(Binding.of_socket(each), credentials)
+                await Worker(control, settings, server).run()
     except app.AppError as error:
         control.send(failed=str(error))
         return CANNOT_START

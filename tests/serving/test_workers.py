@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving.command import Command, calling, command, http_get
+from serving.command import PROGRAMS, Command, calling, command, http_get
 from support import Certificates, wait_until
 
 import protosocket_rpc as ps
@@ -195,6 +195,31 @@ async def test_a_worker_that_dies_is_replaced() -> None:
         assert await pids(target, 2) == {other, new}
 
 
+@pytest.mark.parametrize("how", ["fork", "spawn", "forked before"])
+async def test_children_of_a_worker_that_live_on_stand_in_nobodys_way(how: str) -> None:
+    """They have copies of the worker's descriptors, unless it sees to it."""
+    async with command("app:forks" if how == "forked before" else "app:server", *ANY) as server:
+        target = await server.serves()
+        async with calling(target) as stub:
+            worker = await stub.pid()
+            children = [int(await stub.unary(how.encode(), timeout=30))]
+        try:
+            os.kill(worker, signal.SIGKILL)
+            await server.said(r"worker 0 serves")
+            async with calling(target) as stub:
+                assert await stub.pid() != worker
+                children.append(int(await stub.unary(how.encode(), timeout=30)))
+            server.send(signal.SIGTERM)
+            assert await server.process.wait() == 0
+            for child in children:
+                os.kill(child, 0)  # it is there
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*target.split(":"))
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+
+
 async def test_a_worker_that_is_told_to_end_drains_while_another_serves() -> None:
     async with command("app:server", *ANY) as server:
         target = await server.serves()
@@ -289,6 +314,19 @@ class TestTheEnd:
             await server.serves()
             server.send(signal.SIGHUP)
             await server.said("reloading")
+            server.send(signal.SIGTERM)
+            assert await server.ended() == 0
+
+    async def test_though_a_worker_says_more_than_is_heard(self) -> None:
+        program = (
+            "import protosocket_rpc as ps\n"
+            "from protosocket_rpc.workers import control\n"
+            "control._LONGEST = 40  # bytes; what it has counted is more\n"
+            "ps.run_workers(ps.WorkerSettings('app:server', bind=('127.0.0.1:0',), "
+            f"log_level='info', app_dir={str(PROGRAMS)!r}))\n"
+        )
+        async with command(program=("-c", program)) as server:
+            await server.serves()
             server.send(signal.SIGTERM)
             assert await server.ended() == 0
 

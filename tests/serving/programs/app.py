@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +29,15 @@ class Servicer:
             await asyncio.sleep(float(argument))
         elif command == "die":
             os._exit(int(argument))
+        elif command == "fork":
+            return str(os.fork() or _sleep()).encode()
+        elif command == "spawn":
+            return str(_spawn()).encode()
+        elif command == "forked":
+            return str(_forked).encode()
+        elif command == "pool":
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                return str(pool.apply(os.getpid)).encode()
         elif command == "fail":
             await context.abort(ps.StatusCode.NOT_FOUND, "told to")
         elif command == "loop":
@@ -43,6 +54,16 @@ class Servicer:
         for _ in range(int(request)):
             yield str(os.getpid()).encode()
             await asyncio.sleep(0.01)
+
+
+def _sleep() -> int:
+    """In a forked child: to its end."""
+    while True:
+        signal.pause()
+
+
+def _spawn() -> int:
+    return os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
 
 
 servicer = Servicer()
@@ -93,6 +114,15 @@ def with_port() -> ps.Server:
 
 def fails() -> ps.Server:
     raise ZeroDivisionError("the factory's own")
+
+
+_forked = 0
+
+
+def forks() -> ps.Server:
+    global _forked
+    _forked = os.fork() or _sleep()
+    return make_server()
 
 
 def dies_unless_there() -> ps.Server:
