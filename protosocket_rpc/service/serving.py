@@ -10,6 +10,8 @@ import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from protosocket_rpc.service.signals import LoopSignals
+
 if TYPE_CHECKING:
     from protosocket_rpc.service.server import Server
 
@@ -73,20 +75,17 @@ class StopOnSignal:
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._stops: list[asyncio.Task[None]] = []
-        self._caught: list[signal.Signals] = []
+        self._signals = LoopSignals()
 
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the task
-                    self._loop.add_signal_handler(number, self._on_signal, number)
-                    self._caught.append(number)
+                    self._signals.add(number, self._on_signal, number)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for number in self._caught:
-            self._loop.remove_signal_handler(number)
-        self._caught.clear()
+        self._signals.remove()
 
     def _on_signal(self, number: signal.Signals) -> None:
         grace = self._grace

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from protosocket_rpc.service.backoff import Backoff
 from protosocket_rpc.service.metrics import Snapshot, empty_snapshot, merged
+from protosocket_rpc.service.signals import LoopSignals
 from protosocket_rpc.workers.listeners import Listeners
 from protosocket_rpc.workers.process import WorkerFailed, WorkerProcess, describe
 from protosocket_rpc.workers.settings import WorkerSettings
@@ -274,7 +275,7 @@ class OnSignals:
     """While entered: SIGTERM and SIGINT stop a supervisor, SIGHUP has it reload."""
 
     def __init__(self, supervisor: Supervisor) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._signals = LoopSignals()
         self._actions = {
             signal.SIGTERM: supervisor.stop,
             signal.SIGINT: supervisor.stop,
@@ -283,8 +284,7 @@ class OnSignals:
 
     def __enter__(self) -> None:
         for number, action in self._actions.items():
-            self._loop.add_signal_handler(number, action)
+            self._signals.add(number, action)
 
     def __exit__(self, *exc_info: object) -> None:
-        for number in self._actions:
-            self._loop.remove_signal_handler(number)
+        self._signals.remove()

@@ -13,6 +13,7 @@ from protosocket_rpc.forks import leave_to_parent_after_fork, release_socket
 from protosocket_rpc.raw import Binding
 from protosocket_rpc.service.server import Server
 from protosocket_rpc.service.serving import run_loop
+from protosocket_rpc.service.signals import LoopSignals
 from protosocket_rpc.workers import app
 from protosocket_rpc.workers.control import Control
 from protosocket_rpc.workers.logs import log_to_stderr
@@ -59,12 +60,13 @@ class Worker:
         self._control = control
         self._grace = settings.grace
         self._server = server
+        self._signals = LoopSignals()
         self._stops: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
+            self._signals.add(number, self._on_signal)
         await self._server.start()
         self._control.send(ready=True)
         listening = loop.create_task(self._listen())

@@ -336,6 +336,38 @@ async def test_run_is_a_whole_main_program() -> None:
         assert await server.process.wait() == 0
 
 
+@pytest.mark.parametrize("run", ["ps.run(server)", "asyncio.run(server.serve_forever())"])
+async def test_signals_have_their_usual_effects_in_forked_children(run: str) -> None:
+    """A pool ends its processes by SIGTERM, and waits for them."""
+    source = (
+        "import asyncio, multiprocessing, signal\n"
+        "import protosocket_rpc as ps\n"
+        "from tests.connectivity.service import SERVICE, Servicer\n"
+        "def effects():\n"
+        "    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]\n"
+        "    assert handlers == [signal.SIG_DFL, signal.default_int_handler], handlers\n"
+        "    assert signal.set_wakeup_fd(-1) == -1\n"
+        "def unary(request, context):\n"
+        "    with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "        pool.apply(effects)\n"
+        "    return b'ended'\n"
+        "server = ps.server()\n"
+        "server.add(Servicer(Unary=unary), SERVICE)\n"
+        "print('listening on', server.add_insecure_port('127.0.0.1:0'), flush=True)\n"
+        f"{run}\n"
+        "print('ended', flush=True)\n"
+    )
+    async with (
+        server_process("-c", source, ready=r"listening on (\d+)") as server,
+        ps.insecure_channel(target_of(server)) as channel,
+    ):
+        for _ in range(2):
+            assert await Stub(channel).unary(b"", wait_for_ready=True, timeout=20) == b"ended"
+        server.process.terminate()
+        assert await line(server) == "ended"
+        assert await server.process.wait() == 0
+
+
 # -- a rolling restart ---------------------------------------------------------------------------
 
 

@@ -413,6 +413,12 @@ async def test_busy_polling() -> None:
         assert await ask(server, "polls") == b"0.00015"
 
 
+async def test_a_pool_of_forked_processes() -> None:
+    """It ends them by SIGTERM, and waits for them."""
+    async with command("app:server", *ANY) as server:
+        assert await ask(server, "pool") == repr(signal.SIG_DFL).encode()
+
+
 async def test_tls_and_clients_with_certificates(certificates: Certificates) -> None:
     async with command(
         *("app:server", *ANY, "--tls-cert", certificates.server_chain),

@@ -37,7 +37,7 @@ class Servicer:
             return str(_forked).encode()
         elif command == "pool":
             with multiprocessing.get_context("fork").Pool(1) as pool:
-                return str(pool.apply(os.getpid)).encode()
+                return repr(pool.apply(signal.getsignal, (signal.SIGTERM,))).encode()
         elif command == "fail":
             await context.abort(ps.StatusCode.NOT_FOUND, "told to")
         elif command == "loop":
