@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -61,6 +62,9 @@ class Running:
         # Connections whose RPCs are to end first; None while that is not the question yet.
         self._undrained: set[ServiceConnection] | None = None
         self._drained = asyncio.Event()
+        # When they have to, in the loop's time, and what sees to it.
+        self._grace_ends = math.inf
+        self._grace_timer: asyncio.TimerHandle | None = None
         self._upkeep = Upkeep(
             loop,
             (
@@ -140,9 +144,8 @@ class Running:
             self._drained.set()
         for session in self.sessions:
             session.go_away("the server is shutting down")
-        if grace:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), grace)
+        self.hurry(grace)
+        await self._drained.wait()
         self.cancel_rpcs()
         while self.tasks:
             await asyncio.wait(self.tasks)
@@ -153,9 +156,28 @@ class Running:
         for listener in self.listeners:
             await listener.stop(grace=_CLOSE_TIMEOUT)
         self.stopped = True
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
         self._upkeep.stop()
         self.deadlines.close()
         self.runner.close()
+
+    def hurry(self, grace: float | None) -> None:
+        """While it stops: RPCs may last for `grace` more seconds, or for less if so said before."""
+        ends = self.loop.time() + (grace or 0.0)
+        if ends >= self._grace_ends:
+            return
+        self._grace_ends = ends
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+        if grace:
+            self._grace_timer = self.loop.call_at(ends, self._end_grace)
+        else:
+            self._end_grace()
+
+    def _end_grace(self) -> None:
+        self._drained.set()
+        self.cancel_rpcs()
 
     def cancel_rpcs(self) -> None:
         """End every RPC in flight."""

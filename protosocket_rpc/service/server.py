@@ -223,8 +223,8 @@ class Server:
             return
         if self._stopping is None:
             self._stopping = start_later(running.loop, self._stop(running, grace))
-        elif not self._stopping.done() and not grace:
-            running.cancel_rpcs()
+        elif not self._stopping.done():
+            running.hurry(grace)
         await asyncio.shield(self._stopping)
 
     async def _stop(self, running: Running, grace: float | None) -> None:

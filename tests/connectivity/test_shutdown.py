@@ -19,6 +19,7 @@ from service.sansio import END, F
 from support import ROOT, RawPeer, ServerProcess, free_port, server_process, wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.testing import VirtualClock
 
 PROGRAM = ROOT / "tests/connectivity/programs/serve.py"
 
@@ -147,6 +148,31 @@ async def test_a_second_stop_cuts_the_grace_short() -> None:
         await server.server.stop()
         await first
         assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(("graces", "ends"), [((60, 5), 6), ((5, 60), 5), ((60, 30, 5, 20), 7)])
+async def test_of_several_graces_the_one_that_ends_first_counts(
+    graces: tuple[float, ...], ends: float, virtual_clock: VirtualClock
+) -> None:
+    """Each begins a second after the one before."""
+    held = Held()
+    address = "memory:graces"
+    async with (
+        serving(address, Unary=held) as server,
+        ps.insecure_channel(address) as channel,
+    ):
+        call = Stub(channel).unary(b"x")
+        await held.started.wait()
+        begin = virtual_clock.time()
+        stops = []
+        for grace in graces:
+            stops.append(asyncio.ensure_future(server.server.stop(grace)))
+            await asyncio.sleep(1.0)
+        assert (await failure(call)).code() is ps.StatusCode.UNAVAILABLE
+        assert virtual_clock.time() - begin == pytest.approx(ends)
+        await asyncio.gather(*stops)
+        assert held.cleaned_up
+    assert all(timer.cancelled() for timer in virtual_clock._scheduled)
 
 
 async def test_idle_clients_do_not_hold_a_server() -> None:
