@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from protosocket_rpc.raw.binding import Binding
 from protosocket_rpc.raw.memory import MemoryListener
 from protosocket_rpc.raw.reporting import log
+from protosocket_rpc.raw.tcp_keepalive import keep_alive
 
 # Connections accepted in one turn of the loop: others want their turns, too.
 _AT_ONCE: Final = 100
@@ -159,6 +160,7 @@ async def listen(
     listeners: list[Listener] = []
     try:
         for sock in binding.sockets:
+            keep_alive(sock)
             if tls is not None:
                 listeners.append(TlsListener(loop, sock, tls, backlog))
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 from connectivity.peers import Peer, listening
-from connectivity.service import Stub, serving
+from connectivity.service import Stub, make_server, serving
 from service.pair import failure, paired
-from support import ROOT, ServerProcess, server_process, wait_until
+from support import ROOT, Certificates, ServerProcess, server_process, wait_until
 
 import protosocket_rpc as ps
+from protosocket_rpc.raw import Binding
 from protosocket_rpc.testing import VirtualClock
 from protosocket_rpc.wire.frame import Frame
 
@@ -55,6 +57,44 @@ async def test_a_server_that_stops_answering_is_found() -> None:
             assert time.monotonic() - begin < 8.0  # with the defaults, it takes at least 10
             assert error.code() is ps.StatusCode.UNAVAILABLE
             assert "the server has not answered a ping within 0.2 s" in str(error.__cause__)
+
+
+def keepalive_of(sock: Any) -> tuple[int, ...]:
+    """Whether TCP asks the peer; after how many seconds, how often, and how many times."""
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    asks = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    return (asks, *(sock.getsockopt(socket.IPPROTO_TCP, each) for each in options))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="the system has it not")
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_tcp_looks_after_clients_that_are_not_asked(
+    host: str, tls: bool, certificates: Certificates
+) -> None:
+    """Such as those that never said that they understand pings, and vanish."""
+    server = make_server()
+    if tls:
+        port = server.add_secure_port(f"{host}:0", certificates.server_context())
+        channel = ps.secure_channel(f"{host}:{port}", certificates.client_context())
+    else:
+        port = server.add_insecure_port(f"{host}:0")
+        channel = ps.insecure_channel(f"{host}:{port}")
+    async with server, channel:
+        await Stub(channel).unary(b"", wait_for_ready=True)
+        (session,) = server._running.sessions  # type: ignore[union-attr]  # it runs
+        assert keepalive_of(session.sender().get_extra_info("socket")) == (1, 60, 15, 4)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="the system has it not")
+async def test_a_socket_of_ones_own_keeps_its_own_keepalive() -> None:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7)
+    server = make_server()
+    server.add_binding(Binding.of_socket(sock))
+    async with server:
+        assert keepalive_of(sock)[:2] == (1, 7)
 
 
 async def test_a_client_that_stops_answering_is_found() -> None:
