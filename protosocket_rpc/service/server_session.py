@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from protosocket_rpc.errors import OutputQueueFull, ProtocolError
+from protosocket_rpc.errors import ProtocolError
 from protosocket_rpc.metadata import Pairs, metadata_size
 from protosocket_rpc.native import mypyc_attr
 from protosocket_rpc.rpc.early_cancels import EarlyCancels, on_early_cancel, open_out_of_turn
@@ -51,7 +51,6 @@ class ServerSession(ServiceSession):
         last_id: the greatest id of an RPC that was accepted, or was cancelled before.
         early_cancels: which RPCs were cancelled and are still to be opened; None while ids count
             up, and each is opened before it is cancelled.
-        held: bytes of large replies that wait for their turn, each until the last of it has left.
         draining: no further RPC is accepted, but for those that `takes_late`.
         tells_ends: `on_rpc_ended` is to be called.
         batch: what arrived along with the message being handled; empty between.
@@ -63,7 +62,6 @@ class ServerSession(ServiceSession):
         "batch",
         "draining",
         "early_cancels",
-        "held",
         "last_id",
         "tells_ends",
     )
@@ -73,7 +71,6 @@ class ServerSession(ServiceSession):
     def __init__(self, limits: RpcLimits) -> None:
         super().__init__(limits)
         self.last_id = 0
-        self.held = 0
         self.draining = False
         self.early_cancels: EarlyCancels | None = None
         self.tells_ends = False
@@ -133,27 +130,6 @@ class ServerSession(ServiceSession):
         status.message = message
         self.tell(encode_frame(id, NORMAL, status_field(status)) + encode_frame(id, END, b""))
 
-    def hold(self, size: int) -> bool:
-        """Count a large reply that waits. False if it never leaves: the peer does not read.
-
-        One that waits alone may have any size. Messages of streams are not counted: at most one of
-        each waits, and its handler with it.
-        """
-        connection = self.sender()
-        limit = self.limits.max_queued_output
-        if self.held >= limit and not connection.closing:
-            connection.abort(
-                OutputQueueFull(
-                    f"{self.held} bytes of large replies wait for "
-                    f"{connection.get_extra_info('peername')}, which does not read; "
-                    f"max_queued_output is {limit}"
-                )
-            )
-        if connection.closing:
-            return False
-        self.held += size
-        return True
-
     def on_rpc_ended(self) -> None:
         """An RPC has ended, if `tells_ends`."""
         if self.draining and not self.rpcs:
@@ -201,8 +177,6 @@ class ServerRpc(ServiceRpc):
     # How to compress replies: a value of Frame.compression.
     compression: int = 0
     skip_compression: bool = False
-    # What the session counts of its reply.
-    _held: int = 0
     # Encoded, until the first frame takes it along.
     _initial_metadata: bytes = b""
 
@@ -377,11 +351,7 @@ class ServerRpc(ServiceRpc):
             self.send = SendHalf(session, self, UNLIMITED)
             if self.send.send(b"", body, first, last):
                 self._end(b"")
-            elif session.hold(len(body)):
-                self._held = len(body)  # it is ended by on_sendable, when all has left
-            else:
-                self.on_lost(None)
-            return
+            return  # else it is ended by on_sendable, when all has left
         if first:
             last = first + last
         self._end(encode_body_frame(self.id, b"", body, last))
@@ -461,8 +431,6 @@ class ServerRpc(ServiceRpc):
             self.send.drop()
             if self.streams_replies:
                 self.on_sendable()
-            else:
-                session.held -= self._held
         if self.receive is not None:
             self.receive.drop()
             if self.streams_requests:

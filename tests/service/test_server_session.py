@@ -27,65 +27,6 @@ def ended(rpc: RecordedHandler) -> list[Any]:
     return [event for event in rpc.happened() if event not in ("readable", "sendable")]
 
 
-# -- large replies to a peer that does not read --------------------------------------------
-
-LARGE_REPLY = bytes(600_000)
-
-
-def stalled(limit: int) -> Server:
-    """A server whose peer does not read, and which may hold `limit` bytes."""
-    server = Server(RpcLimits(max_queued_output=limit), peer_settings())
-    server.stalls()
-    return server
-
-
-def test_large_replies_that_nobody_reads_end_the_connection() -> None:
-    server = stalled(1_000_000)
-    rpcs = [server.accepts("UU", id) for id in (1, 2, 3, 4)]
-    for rpc in rpcs:
-        rpc.happened()
-        rpc.reply(LARGE_REPLY, None)
-    cause = server.connection.cause
-    assert isinstance(cause, OutputQueueFull)
-    assert "1200000 bytes" in str(cause)
-    assert str(cause).endswith("max_queued_output is 1000000")
-    assert [rpc.ended for rpc in rpcs] == [False, False, True, True]
-    assert [rpc.send is not None and rpc.send.pending for rpc in rpcs] == [True, True, False, False]
-    server.loses(cause)
-    assert [ended(rpc) for rpc in rpcs] == [GONE] * 4
-    assert server.session.held == 0
-
-
-def test_a_large_reply_may_be_above_the_limit_if_it_is_alone() -> None:
-    server = stalled(1000)
-    for id in (1, 2, 3):  # and what has left does not count
-        server.stalls()
-        server.accepts("UU", id).reply(LARGE_REPLY, None)
-        assert server.session.held == len(LARGE_REPLY)
-        server.resumes()
-        server.turns()
-        assert server.session.held == 0
-    assert b"".join(frame.body or b"" for frame in server.sent()) == LARGE_REPLY * 3
-    assert not server.connection.closing
-
-
-def test_a_large_reply_that_nobody_waits_for_any_more_does_not_count() -> None:
-    server = stalled(1000)
-    for id in range(1, 10):
-        server.accepts("UU", id).reply(LARGE_REPLY, None)
-        server.receives(F(id, CANCEL))
-    assert server.session.held == 0
-    assert not server.connection.closing
-
-
-def test_messages_of_streams_wait_one_by_one_and_do_not_count() -> None:
-    server = stalled(1000)
-    for id in range(1, 10):
-        assert not server.accepts("US", id).write_message(LARGE_REPLY)
-    assert server.session.held == 0
-    assert not server.connection.closing
-
-
 # -- opening -------------------------------------------------------------------------------
 
 
