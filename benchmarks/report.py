@@ -307,13 +307,13 @@ def _capacity(results: Results) -> Iterator[str]:
 
 def _errors(results: Results) -> Iterator[str]:
     failed = [
-        [name, workload, measured.errors[-1].replace("|", "/")[:160], str(len(measured.errors))]
+        [name, workload, _one_line(measured.errors[-1]), str(len(measured.errors))]
         for name, peer in results.measured()
         for workload, measured in peer.workloads.items()
         if measured.errors
     ]
     failed += [
-        [name, "", error.replace("|", "/")[:160], ""]
+        [name, "", _one_line(error), ""]
         for name, peer in results.measured()
         for error in peer.open_loop.errors
     ]
@@ -321,6 +321,10 @@ def _errors(results: Results) -> Iterator[str]:
         yield "### What failed"
         yield ""
         yield from _table(["peer", "workload", "last error", "times"], failed)
+
+
+def _one_line(error: str) -> str:
+    return " ".join(error.replace("|", "/").split())[:160]
 
 
 def _by_peer(results: Results, title: str, columns: dict[str, Cell]) -> Iterator[str]:
