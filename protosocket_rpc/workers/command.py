@@ -12,7 +12,12 @@ from protosocket_rpc.errors import UsageError
 from protosocket_rpc.service.serving import DEFAULT_GRACE
 from protosocket_rpc.workers import WorkerSettings, run_workers
 from protosocket_rpc.workers.process import WorkerFailed
-from protosocket_rpc.workers.settings import DEFAULT_BIND, LOG_LEVELS, LOOPS
+from protosocket_rpc.workers.settings import (
+    DEFAULT_BIND,
+    DEFAULT_START_TIMEOUT,
+    LOG_LEVELS,
+    LOOPS,
+)
 from protosocket_rpc.workers.worker import CANNOT_START
 
 _DESCRIPTION = """\
@@ -78,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--grace", type=float, default=DEFAULT_GRACE, metavar="SECONDS", help=(
         f"that calls in flight have to end when a worker is to (default: {DEFAULT_GRACE:g})"
     ))  # fmt: skip
+    add("--start-timeout", type=float, default=DEFAULT_START_TIMEOUT, metavar="SECONDS", help=(
+        f"that a worker has to begin to serve (default: {DEFAULT_START_TIMEOUT:g})"
+    ))  # fmt: skip
     add("--max-concurrent-rpcs", type=int, metavar="N", help="in one worker (default: no limit)")
     add("--busy-poll", type=int, metavar="US", help=(
         "poll instead of sleeping while calls with one reply are in flight, and for so many "
@@ -98,7 +106,7 @@ def _settings(words: argparse.Namespace) -> WorkerSettings:
     given: dict[str, Any] = vars(words)
     names = (
         *("app", "factory", "workers", "grace", "tls_cert", "tls_key", "client_ca"),
-        *("max_concurrent_rpcs", "metrics_bind", "loop", "log_level"),
+        *("start_timeout", "max_concurrent_rpcs", "metrics_bind", "loop", "log_level"),
     )
     poll = words.busy_poll
     return WorkerSettings(

@@ -125,13 +125,14 @@ class WorkerProcess:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self, timeout: float | None) -> None:
         """Wait until it serves.
 
         Raises:
             WorkerFailed: it never will.
+            asyncio.TimeoutError: it does not yet after so many seconds.
         """
-        await asyncio.shield(self._readiness)
+        await asyncio.wait_for(asyncio.shield(self._readiness), timeout)
 
     async def wait(self, timeout: float | None = None) -> int:
         """Wait until its process has ended, and what it said was heard; its exit code.

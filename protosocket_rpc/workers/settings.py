@@ -9,6 +9,8 @@ from typing import Any, Final
 from protosocket_rpc.service.serving import DEFAULT_GRACE
 
 DEFAULT_BIND: Final = "localhost:50051"
+# Seconds; long enough for an app that loads much, short enough that one that hangs is found.
+DEFAULT_START_TIMEOUT: Final = 120.0
 LOOPS: Final = ("auto", "uvloop", "asyncio")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
@@ -27,6 +29,8 @@ class WorkerSettings:
             who has started this process.
         workers: how many processes.
         grace: what RPCs in flight have to end when a worker is to; None for none at all.
+        start_timeout: what a worker has to begin to serve, imports included; then it is killed, and
+            has failed. None for no limit.
         tls_cert, tls_key: files (PEM) with the certificate chain and its key. Read by each worker
             when it starts: a reload takes new ones. None for no TLS.
         client_ca: a file (PEM) with the authorities that clients need a certificate of.
@@ -48,6 +52,7 @@ class WorkerSettings:
     bind: tuple[str, ...] = (DEFAULT_BIND,)
     workers: int = 1
     grace: float | None = DEFAULT_GRACE
+    start_timeout: float | None = DEFAULT_START_TIMEOUT
     tls_cert: str | None = None
     tls_key: str | None = None
     client_ca: str | None = None
@@ -66,7 +71,7 @@ class WorkerSettings:
             raise ValueError("there is no address to bind")
         if self.workers < 1:
             raise ValueError(f"there is at least 1 worker, not {self.workers}")
-        for field in ("grace", "max_concurrent_rpcs", "busy_poll"):
+        for field in ("grace", "start_timeout", "max_concurrent_rpcs", "busy_poll"):
             value = getattr(self, field)
             if value is not None and not value > 0 and not (field == "grace" and value == 0):
                 raise ValueError(f"{field} must be above 0, not {value!r}")

@@ -164,7 +164,12 @@ class Supervisor:
             # Not cancelled: a process that has begun is to be known of.
             worker = await asyncio.shield(self._spawn(self._start(place)))
             try:
-                await worker.wait_ready()
+                await worker.wait_ready(self.settings.start_timeout)
+            except asyncio.TimeoutError:
+                why = f"it was not ready within {self.settings.start_timeout} seconds"
+                log.error("killing worker %d, pid %d: %s", place.number, worker.pid, why)
+                worker.kill()
+                raise WorkerFailed(why) from None
             except BaseException:
                 self._dismiss(worker, None)
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_apps_that_cannot_be_served(app: str, says: str, tmp_path: Path) -> None
     assert done.returncode == 3
 
 
+def test_an_app_that_hangs(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    hangs = ("app:hangs_unless_there", "--app-dir", PROGRAMS)
+    done = run(*hangs, "--start-timeout", "0.5", ALIVE=missing)
+    says = "it was not ready within 0.5 seconds"
+    assert re.search(rf"killing worker 0, pid \d+: {says}", done.stderr)
+    assert done.stderr.endswith(f"protosocket serve: {says}\n")
+    assert done.returncode == 3
+
+
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "protoc_plugin.cli", "serve", *ANY, *map(str, arguments)],
@@ -104,6 +115,7 @@ def test_an_address_that_is_taken() -> None:
         (["app"], "'package.module:name'"),
         (["app:server", "--workers", "0"], "at least 1 worker"),
         (["app:server", "--grace", "-1"], "grace"),
+        (["app:server", "--start-timeout", "0"], "start_timeout must be above 0"),
         (["app:server", "--busy-poll", "0"], "busy_poll must be above 0"),
         (["app:server", "--tls-cert", "x"], "both a certificate and its key"),
         (["app:server", "--client-ca", "x"], "need TLS"),

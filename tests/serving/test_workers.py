@@ -6,8 +6,10 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from support import Certificates, wait_until
 
 import protosocket_rpc as ps
 from protosocket_rpc.workers import listeners
+from protosocket_rpc.workers.process import WorkerProcess
+from protosocket_rpc.workers.supervisor import Supervisor
 
 # The callers' loop does not matter here: that of the workers does.
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_factories=["uvloop"])]
@@ -233,6 +237,39 @@ async def test_a_worker_that_is_told_to_end_drains_while_another_serves() -> Non
             assert int(await long) == pid
 
 
+async def test_a_worker_that_hangs_up_is_replaced_and_its_calls_end() -> None:
+    async with command("app:server", *ANY) as server, calling(await server.serves()) as stub:
+        pid = await stub.pid()
+        long = stub.unary(b"sleep 1", timeout=60)
+        await stub.begun(long)
+        assert int(await stub.unary(b"hang up", timeout=30)) == pid
+        await server.said(rf"pid {pid}, leaves unasked")
+        assert int((await server.said(r"worker 0 serves, pid (\d+)"))[1]) != pid
+        assert int(await long) == pid
+        assert await stub.pid() != pid
+
+
+async def test_a_worker_may_be_told_a_shorter_grace() -> None:
+    settings = ps.WorkerSettings("app:server")
+    sockets = listeners.Listeners(("127.0.0.1:0",), settings.workers)
+    (target,) = sockets.targets
+    worker = await WorkerProcess.start(settings, sockets.of(0), [str(PROGRAMS), *sys.path])
+    try:
+        await worker.wait_ready(60)
+        async with calling(target) as stub:
+            long = stub.unary(b"sleep 3600")
+            await stub.begun(long)
+            worker.stop(3600)
+            worker.stop(0.2)
+            with pytest.raises(ps.AioRpcError, match="shutting down"):
+                await long
+        assert await worker.wait(60) == 0
+    finally:
+        worker.kill()
+        await worker.wait()
+        sockets.close()
+
+
 async def test_a_worker_that_dies_again_and_again_is_started_ever_later(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     alive.touch()
@@ -246,6 +283,41 @@ async def test_a_worker_that_dies_again_and_again_is_started_ever_later(tmp_path
         alive.touch()
         async with calling(target) as stub:  # whoever connected meanwhile has waited
             assert await stub.pid() != pid
+
+
+async def test_a_worker_that_hangs_before_it_serves_does_not_hold_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alive = tmp_path / "alive"
+    alive.touch()
+    monkeypatch.setenv("ALIVE", str(alive))
+    settings = ps.WorkerSettings(
+        "app:hangs_unless_there", bind=("127.0.0.1:0",), app_dir=str(PROGRAMS)
+    )
+    sockets = listeners.Listeners(settings.bind, settings.workers)
+    (target,) = sockets.targets
+    supervisor = Supervisor(settings, sockets)
+    running = asyncio.ensure_future(supervisor.run())
+    try:
+        await wait_until(lambda: supervisor.ready)
+        old = await pids(target, 1)
+        alive.unlink()
+        supervisor.settings = replace(settings, start_timeout=0.5)
+        supervisor.reload()
+        await wait_until(lambda: "no reload" in caplog.text)
+        assert "it was not ready within 0.5 seconds" in caplog.text
+        assert await pids(target, 1) == old
+        alive.touch()
+        supervisor.settings = settings
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda: supervisor.restarts)
+        assert await pids(target, 1) != old
+        supervisor.reload()
+        await wait_until(lambda: supervisor.reloads)
+    finally:
+        supervisor.stop()
+        await running
 
 
 async def test_workers_do_not_outlive_a_supervisor_that_is_killed() -> None:

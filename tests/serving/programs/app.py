@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +38,8 @@ class Servicer:
             return str(_spawn()).encode()
         elif command == "forked":
             return str(_forked).encode()
+        elif command == "hang":
+            _control().shutdown(socket.SHUT_RDWR)
         elif command == "pool":
             with multiprocessing.get_context("fork").Pool(1) as pool:
                 return repr(pool.apply(signal.getsignal, (signal.SIGTERM,))).encode()
@@ -60,6 +65,12 @@ def _sleep() -> int:
     """In a forked child: to its end."""
     while True:
         signal.pause()
+
+
+def _control() -> Any:
+    """What the supervisor speaks through."""
+    (sock,) = [each._control for each in gc.get_objects() if type(each).__name__ == "Inheritance"]
+    return sock
 
 
 def _spawn() -> int:
@@ -129,6 +140,13 @@ def dies_unless_there() -> ps.Server:
     """Begins to serve only while a file is there, and dies without a word else."""
     if not os.path.exists(os.environ["ALIVE"]):
         os._exit(9)
+    return make_server()
+
+
+def hangs_unless_there() -> ps.Server:
+    """Begins to serve only while a file is there, and hangs else."""
+    while not os.path.exists(os.environ["ALIVE"]):
+        time.sleep(600)
     return make_server()
 
 
