@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Final
 
@@ -30,5 +31,6 @@ def keep_alive(listener: socket.socket) -> None:
         return
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _OPTIONS.items():
-        if hasattr(socket, name):  # not every system has all
+        # Not every system has all, nor has every kind of socket.
+        with contextlib.suppress(AttributeError, OSError):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
