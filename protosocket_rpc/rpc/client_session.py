@@ -80,6 +80,9 @@ class ClientSession(OwnMessageSession[Response, Request], Generic[Request, Respo
     def on_unknown(self, message: Envelope[Response]) -> None:
         """Late messages of an RPC that was given up, or has its reply, are harmless."""
 
+    def on_eof(self) -> bool:
+        return self.on_eof_of_server()
+
     # -- flow control: the connection alone is the limit ------------------------------------
 
     def hold(self, size: int) -> None:

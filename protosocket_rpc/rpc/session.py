@@ -103,6 +103,13 @@ class Session(Reactor[Message, Outbound]):
         """A message arrived for an id that is not in flight."""
         raise NotImplementedError
 
+    def on_eof_of_server(self) -> bool:
+        """A client's `on_eof`: a server that has closed reads no more of what waits for it."""
+        connection = self.sender()
+        if not connection.writable:
+            connection.abort(ConnectionClosed("the server closed before it had read its requests"))
+        return False
+
     def on_close(self, cause: Exception | None) -> None:
         self.lost = True
         for rpc in list(self.rpcs.values()):

@@ -148,10 +148,7 @@ class ClientSession(ServiceSession):
         """The last RPC has ended on a connection that takes no more."""
 
     def on_eof(self) -> bool:
-        connection = self.sender()
-        if not connection.writable:  # a server that has closed reads no more of what waits here
-            connection.abort(ConnectionClosed("the server closed before it had read its requests"))
-        return False
+        return self.on_eof_of_server()
 
     def on_close(self, cause: Exception | None) -> None:
         self.lost = True

@@ -102,6 +102,21 @@ async def test_a_connection_that_its_server_closes() -> None:
         assert caught.value.__cause__ is None
 
 
+async def test_a_server_that_closes_while_requests_wait_for_it() -> None:
+    async with client_and_peer() as (client, peer):
+        completions = [client.unary(Note())]
+        await wait_until(lambda: peer.heard)
+        peer.connection.pause_reading()
+        connection = client._session.sender()
+        while connection.writable:
+            completions.append(client.unary(Note("x" * 1_000_000)))
+            await asyncio.sleep(0)
+        peer.connection._transport.write_eof()
+        for completion in completions:
+            with pytest.raises(ConnectionClosed, match="before it had read its requests"):
+                await completion
+
+
 async def test_a_client_that_is_closed_ends_its_rpcs() -> None:
     async with client_and_peer() as (client, peer):
         unary, stream = client.unary(Note()), client.stream(Note())
