@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HEAD_START: Final = 0.25
 # Seconds that a server has to send its settings, before it is taken for one that sends none.
 _GREETING: Final = 1.0
+_NOT_NEEDED: Final = "the connection is not needed any more"
 
 
 class Refused(ConnectionClosed):
@@ -44,10 +46,16 @@ class Refused(ConnectionClosed):
         return f"the server refused the connection: {self.args[1]}"
 
 
-def _abandon(attempt: asyncio.Task[ChannelConnection]) -> None:
-    """Another was first, or it is not needed any more."""
+def _abandon(attempts: Iterable[asyncio.Task[ChannelConnection]]) -> None:
+    """Another was first, or none is needed any more. What has connected all the same is closed."""
+    for attempt in attempts:
+        attempt.cancel()
+        attempt.add_done_callback(_close)
+
+
+def _close(attempt: asyncio.Task[ChannelConnection]) -> None:
     if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().sender().abort(ConnectionClosed("another address was faster"))
+        attempt.result().sender().abort(ConnectionClosed(_NOT_NEEDED))
 
 
 class Subchannel:
@@ -126,7 +134,7 @@ class Subchannel:
         else:
             self.attempt = None
             if self._closed:
-                session.sender().abort(ConnectionClosed("the connection is not needed any more"))
+                session.sender().abort(ConnectionClosed(_NOT_NEEDED))
             else:
                 self._on_connected(session)
 
@@ -147,14 +155,15 @@ class Subchannel:
                 )
                 winners = [attempt for attempt in done if attempt.exception() is None]
                 if winners:
-                    attempts.update(winners[1:])
+                    _abandon([*winners[1:], *attempts])
                     return winners[0].result()
                 if not (attempts or waiting):
                     return done.pop().result()  # which raises
-        finally:
-            for attempt in attempts:  # nothing is awaited here: a winner could be lost meanwhile
-                attempt.cancel()
-                attempt.add_done_callback(_abandon)
+        except asyncio.CancelledError:
+            _abandon(attempts)
+            if attempts:
+                await asyncio.wait(attempts)  # no attempt outlasts the channel
+            raise
 
     async def _open(self, address: Address) -> ChannelConnection:
         connector = self.connector

@@ -291,12 +291,15 @@ def test_lists_of_addresses(target: str, addresses: list[str]) -> None:
 
 
 class Attempts:
-    """Attempts to connect, which all end at once: in a failure, but for those to some ports."""
+    """Attempts to connect, which end when a test says so, and fail but for those to some ports."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ports: set[int]) -> None:
         self.begun = 0
         self.connected: list[Any] = []
-        self.end = asyncio.Event()
+        self.succeed = asyncio.Event()
+        self.fail = asyncio.Event()
+        # Those that are given up end only then.
+        self.given_up = asyncio.Event()
         self._ports = ports
         self._open = subchannel.open_transport
         monkeypatch.setattr(subchannel, "_HEAD_START", 0)
@@ -309,10 +312,14 @@ class Attempts:
         if port_of(target) in self._ports:
             await self._open(loop, protocol, target, *options)
             self.connected.append(protocol())
-            await self.end.wait()
-        else:
-            await self.end.wait()
-            raise ConnectionRefusedError(target)
+            await self.succeed.wait()
+            return
+        try:
+            await self.fail.wait()
+        finally:
+            if not self.fail.is_set():
+                await self.given_up.wait()
+        raise ConnectionRefusedError(target)
 
 
 PICK_FIRST = [("grpc.lb_policy_name", "pick_first")]
@@ -328,23 +335,46 @@ async def test_of_addresses_that_end_in_one_turn_one_that_connects_is_taken(
         async with ps.insecure_channel(target, PICK_FIRST) as channel:
             ready = asyncio.ensure_future(channel.channel_ready())
             await wait_until(lambda: attempts.begun == 10 and len(attempts.connected) == 2)
-            attempts.end.set()
+            attempts.succeed.set()
+            attempts.fail.set()
             await ready
             await wait_until(lambda: sum(each.closing for each in attempts.connected) == 1)
 
 
-async def test_a_connection_is_not_left_open_when_the_attempt_is_cancelled(
+async def test_the_address_that_connects_does_not_wait_for_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with listening() as peers:
         attempts = Attempts(monkeypatch, {port_of(peers.target)})
-        target = f"{peers.target},127.0.0.1:{free_port()}"
-        channel = ps.insecure_channel(target, PICK_FIRST)
+        target = f"127.0.0.1:{free_port()},{peers.target}"
+        async with ps.insecure_channel(target, PICK_FIRST) as channel:
+            ready = asyncio.ensure_future(channel.channel_ready())
+            await wait_until(lambda: attempts.begun == 2 and attempts.connected)
+            attempts.succeed.set()
+            await ready
+            attempts.given_up.set()
+
+
+@pytest.mark.parametrize("connects", [False, True])
+async def test_a_channel_that_is_closed_leaves_no_attempt_and_no_connection(
+    monkeypatch: pytest.MonkeyPatch, connects: bool
+) -> None:
+    async with listening() as peers:
+        attempts = Attempts(monkeypatch, {port_of(peers.target)})
+        before = asyncio.all_tasks()
+        channel = ps.insecure_channel(f"127.0.0.1:{free_port()},{peers.target}", PICK_FIRST)
         channel.get_state(try_to_connect=True)
         await wait_until(lambda: attempts.begun == 2 and attempts.connected)
-        attempts.end.set()
-        await asyncio.sleep(0)  # the attempts have ended; who waits for them has yet to see it
-        await channel.close()
+        if connects:  # in the turn in which the channel is closed
+            attempts.succeed.set()
+            attempts.given_up.set()
+        closing = asyncio.ensure_future(channel.close())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connects or not closing.done()
+        attempts.given_up.set()
+        await closing
+        assert asyncio.all_tasks() == before
         await wait_until(lambda: attempts.connected[0].closing)
 
 
