@@ -246,6 +246,7 @@ class _WithRequests(InterceptedCall):
         Raises:
             UsageError: the requests come from an iterator.
             asyncio.InvalidStateError: the requests are complete, or the RPC has ended.
+            Exception: what an interceptor has raised.
         """
         await self._put(request)
 
@@ -273,6 +274,9 @@ class _WithRequests(InterceptedCall):
                 taken.cancel()
                 ended.cancel()
         if request is not EOF:
+            error = self._decision.error
+            if isinstance(error, Exception) and not isinstance(error, AioRpcError):
+                self._decision.result()  # raises it: an interceptor's own
             raise asyncio.InvalidStateError(ALREADY_FINISHED)
 
 
@@ -375,7 +379,7 @@ class SubstituteReplies(_Substitute):
     def __init__(
         self, replies: AsyncIterator[Any], made: Made, task: asyncio.Task[None] | None = None
     ) -> None:
-        """Use without `task`, which has ended, and is of another that was dropped."""
+        """Begin to pull the replies; or stand for one that was dropped, whose `task` has ended."""
         super().__init__(made)
         self._source = replies
         self._replies: asyncio.Queue[Any] = asyncio.Queue()

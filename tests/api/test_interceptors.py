@@ -548,6 +548,18 @@ async def test_write_after_the_call_was_cancelled() -> None:
             await upload.write(b"x")
 
 
+async def test_write_after_an_interceptor_has_failed() -> None:
+    async def broken(call: ps.Invocation, next: ps.Next) -> AsyncIterator[Any]:
+        raise LookupError("mine")
+        yield
+
+    async with intercepted("client", broken) as stub:
+        upload = stub.requests()
+        with pytest.raises(LookupError, match="mine"):
+            await upload.write(b"x")
+        await upload.done_writing()
+
+
 async def test_several_may_read_and_each_hears_of_the_end() -> None:
     release = asyncio.Event()
 
