@@ -17,7 +17,9 @@ import pytest
 from support import ROOT
 
 PROGRAMS = Path(__file__).with_name("programs")
-NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py") if path.stem not in ("run", "serving"))
+# What is no server and client in one.
+OTHERS = ("blocking", "run", "serving")
+NAMES = sorted(path.stem for path in PROGRAMS.glob("*.py") if path.stem not in OTHERS)
 # Its client tells its server to stop.
 STOPPED_BY_CLIENT = "graceful_shutdown"
 # Of what others have written, the imports cannot be changed.
