@@ -170,6 +170,8 @@ class Server:
 
         Raises:
             UsageError: it was started before.
+            OSError: the system cannot listen on one of them. None listens then, and the server has
+                stopped.
         """
         if self._running is not None or self._stopped is not None:
             raise UsageError("the server was started before")
