@@ -306,7 +306,13 @@ class Connection(Generic[Inbound, Outbound]):
                 self._overtaken += 1
             else:
                 self._writable_waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except BaseException:
+                place = _leave(self._writable_waiters, waiter)
+                if 0 <= place < self._overtaken:
+                    self._overtaken -= 1
+                raise
             woken = True
         raise self._closed_error("the connection is closed")
 
@@ -317,7 +323,11 @@ class Connection(Generic[Inbound, Outbound]):
                 self._close_waiters = []
             waiter = self._loop.create_future()
             self._close_waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except BaseException:
+                _leave(self._close_waiters, waiter)
+                raise
 
     def request_writable(self) -> None:
         """Have `on_writable` called: in the next turn of the loop, or when the peer reads again.
@@ -657,6 +667,15 @@ class Connection(Generic[Inbound, Outbound]):
     def _end_turn(self) -> None:
         self._flush_due = False
         self.flush()
+
+
+def _leave(waiters: list[Any] | None, waiter: Any) -> int:
+    """Nobody waits for `waiter` any more: where it was among the others, or -1."""
+    if waiters is None or waiter not in waiters:
+        return -1
+    place = waiters.index(waiter)
+    del waiters[place]
+    return place
 
 
 def _forget_tracebacks(error: BaseException | None) -> None:

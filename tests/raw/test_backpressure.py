@@ -116,6 +116,46 @@ async def test_a_cancelled_drain_harms_nobody() -> None:
         await waiting
 
 
+async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
+    async with stalled() as (_, _, connection, _):
+        for wait in (connection.drain, connection.wait_closed) * 3:
+            waiting = asyncio.ensure_future(wait())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert connection._writable_waiters == []
+        assert connection._close_waiters == []
+
+
+async def test_who_gives_up_after_others_were_faster_is_not_counted() -> None:
+    """The next that finds the same waits where it was, in front of those that came later."""
+    async with stalled() as (peer, _, connection, _):
+        woken: list[str] = []
+
+        async def send(name: str) -> None:
+            await connection.drain()
+            woken.append(name)
+            while connection.writable:
+                connection.send(LINE)
+            for _ in range(500):  # more than the peer reads here
+                connection.send(LINE)
+
+        first, second, third = (asyncio.ensure_future(send(name)) for name in "123")
+        await asyncio.sleep(0)
+        while not woken:
+            await peer.read(1 << 16)
+        await wait_until(lambda: connection._overtaken == 2)  # the others wait again
+        second.cancel()
+        last = asyncio.ensure_future(send("4"))
+        await asyncio.wait([first, second])
+        assert connection._overtaken == 1
+        third.cancel()
+        last.cancel()
+        await asyncio.wait([third, last])
+        assert connection._writable_waiters == []
+        assert connection._overtaken == 0
+
+
 @pytest.mark.parametrize("how", ["close", "abort", "peer"])
 async def test_drain_ends_with_the_connection(how: str) -> None:
     async with stalled() as (peer, _, connection, _):
