@@ -22,6 +22,8 @@ from protosocket_rpc.adopter import ENDED, Adopter, run_each
 _copy_context: Final = copy_context
 _references: Final = sys.getrefcount
 _ENDED: Final[Any] = ENDED
+# Of no type: mypyc would take an attribute that is set to None to stay so, whatever runs meanwhile.
+_NONE: Final[Any] = None
 
 
 def _count_own() -> int:
@@ -85,7 +87,7 @@ class _SpareTaskRunner(EagerRunner):
         if self._current.setdefault(loop, task) is not task:  # called from a task
             self._spare = spare
             return loop.create_task(coro)
-        self._spare = None  # while it is in use: what it runs may start another
+        self._spare = _NONE  # while it is in use: what it runs may start another
         context = _copy_context()
         try:
             waits_for = context.run(spare.step, coro)
