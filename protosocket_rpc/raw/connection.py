@@ -309,24 +309,29 @@ class Connection(Generic[Inbound, Outbound]):
             try:
                 await waiter
             except BaseException:
-                place = _leave(self._writable_waiters, waiter)
-                if 0 <= place < self._overtaken:
-                    self._overtaken -= 1
+                self._leave_drain(waiter)
                 raise
             woken = True
         raise self._closed_error("the connection is closed")
 
+    def _leave_drain(self, waiter: Any) -> None:
+        # A method, for mypyc: within drain(), the list would have to be there for ever.
+        place = _leave(self._writable_waiters, waiter)
+        if 0 <= place < self._overtaken:
+            self._overtaken -= 1
+
     async def wait_closed(self) -> None:
         """Wait until the connection is gone, and `on_close` was called. Raises nothing."""
         if not self._lost:
-            if self._close_waiters is None:
-                self._close_waiters = []
+            waiters = self._close_waiters
+            if waiters is None:
+                waiters = self._close_waiters = []
             waiter = self._loop.create_future()
-            self._close_waiters.append(waiter)
+            waiters.append(waiter)
             try:
                 await waiter
             except BaseException:
-                _leave(self._close_waiters, waiter)
+                _leave(waiters, waiter)
                 raise
 
     def request_writable(self) -> None:
