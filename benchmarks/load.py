@@ -226,8 +226,8 @@ def due_calls(elapsed: int, interval: float) -> int:
 
 
 async def _streams(work: Work, clients: Sequence[Client], seconds: float) -> Result:
-    """Streams of equal length one after the other; enough messages in each that opening and
-    closing it hardly counts."""
+    """A short stream that tells how long a message takes, then streams of equal length one after
+    the other; enough messages in each that opening and closing it hardly counts."""
     least = least_messages(work)
 
     async def stream(number: int, count: int) -> None:

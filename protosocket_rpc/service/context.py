@@ -250,7 +250,7 @@ class ServicerContext(ServerRpc, Generic[Request, Reply]):
             self._log_raised(error)
             try:
                 self._fail(*self.outcome_of(error))
-            except Exception as failure:  # of a text that is none, for one
+            except Exception as failure:  # whatever it is, the RPC is to end
                 path = self.handler.method.path
                 _log.error("%s: its status cannot be sent", path, exc_info=failure)
                 self.fail(UNKNOWN, _FAILED)

@@ -401,7 +401,7 @@ class ServerRpc(ServiceRpc):
         status.code = code
         status.message = message
         status.details = details
-        last = status_field(status)  # which fails for a text that is none
+        last = status_field(status)  # first: if it fails, the metadata is still here to go along
         fields = self._take_metadata()
         if trailers is not None:
             fields += trailers_field(trailers)

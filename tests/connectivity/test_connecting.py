@@ -352,6 +352,7 @@ async def test_the_address_that_connects_does_not_wait_for_the_others(
             await wait_until(lambda: attempts.begun == 2 and attempts.connected)
             attempts.succeed.set()
             await ready
+            assert channel.get_state() is ps.ChannelConnectivity.READY
             attempts.given_up.set()
 
 
